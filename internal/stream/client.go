@@ -1,0 +1,264 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+)
+
+// Limits of one message and one fetch.
+const (
+	MaxMessageBytes = 8 << 20
+	maxFetchBytes   = 4 << 20
+)
+
+// ErrOffsetOutOfRange reports that a wanted offset is no longer, or not yet, in
+// the log. Reading on elsewhere would lose messages, so nobody does.
+var ErrOffsetOutOfRange = errors.New("offset out of range")
+
+// Config says how to reach Kafka.
+type Config struct {
+	Brokers  []string
+	ClientID string
+	Logger   *slog.Logger
+}
+
+// Client produces and fetches. It is safe for concurrent use.
+type Client struct {
+	kafka     kafka.Client
+	transport *kafka.Transport
+	stop      context.CancelFunc
+	config    Config
+}
+
+// NewClient makes a client. It connects when first used.
+func NewClient(config Config) (*Client, error) {
+	if len(config.Brokers) == 0 {
+		return nil, errors.New("connect to kafka: no brokers configured")
+	}
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.DiscardHandler)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	transport := &kafka.Transport{
+		ClientID:    config.ClientID,
+		DialTimeout: 5 * time.Second,
+		MetadataTTL: 5 * time.Second,
+		Context:     ctx,
+		Dial:        (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+	}
+	return &Client{
+		kafka:     kafka.Client{Addr: kafka.TCP(config.Brokers...), Timeout: 15 * time.Second, Transport: transport},
+		transport: transport,
+		stop:      stop,
+		config:    config,
+	}, nil
+}
+
+// Close drops the connections. Calls under way fail.
+func (c *Client) Close() {
+	c.stop()
+	c.transport.CloseIdleConnections()
+}
+
+// Produce writes messages to a partition in one request and returns the offset
+// of the first. It retries until ctx ends, so a message may be written twice;
+// the returned offset is that of the last attempt. Values are not copied.
+func (c *Client) Produce(ctx context.Context, topic string, partition int, messages ...Message) (baseOffset int64, err error) {
+	for i := range messages {
+		if len(messages[i].Value) > MaxMessageBytes {
+			return 0, fmt.Errorf("produce to %s/%d: message of %d bytes, at most %d", topic, partition, len(messages[i].Value), MaxMessageBytes)
+		}
+	}
+	pause := newBackoff(10*time.Millisecond, time.Second)
+	for {
+		response, err := c.kafka.Produce(ctx, &kafka.ProduceRequest{
+			Topic: topic, Partition: partition, RequiredAcks: kafka.RequireAll, Records: records(messages),
+		})
+		if err == nil {
+			err = response.Error
+		}
+		if err == nil {
+			return response.BaseOffset, nil
+		}
+		if permanent(err) {
+			return 0, fmt.Errorf("produce to %s/%d: %w", topic, partition, err)
+		}
+		c.config.Logger.WarnContext(ctx, "kafka produce failed, trying again", "topic", topic, "partition", partition, "error", err)
+		if !pause.wait(ctx) {
+			return 0, fmt.Errorf("produce to %s/%d: %w (last error: %w)", topic, partition, context.Cause(ctx), err)
+		}
+	}
+}
+
+func records(messages []Message) kafka.RecordReader {
+	out := make([]kafka.Record, len(messages))
+	for i := range messages {
+		out[i].Value = kafka.NewBytes(messages[i].Value)
+		for _, h := range messages[i].Headers {
+			out[i].Headers = append(out[i].Headers, kafka.Header{Key: h.Key, Value: h.Value})
+		}
+	}
+	return kafka.NewRecordReader(out...)
+}
+
+// permanent tells whether another attempt can't succeed.
+func permanent(err error) bool {
+	for _, e := range []kafka.Error{kafka.MessageSizeTooLarge, kafka.InvalidMessage, kafka.InvalidTopic, kafka.TopicAuthorizationFailed,
+		kafka.InvalidRequiredAcks, kafka.UnsupportedForMessageFormat, kafka.RecordListTooLarge} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// Batch is what one fetch brought. Its bytes are reused by the next fetch with
+// the same batch.
+type Batch struct {
+	Messages      []Message
+	HighWatermark int64 // offset that the next produced message will get
+
+	arena []byte
+	cuts  []int
+}
+
+// Fetch reads messages from an offset into the batch. It waits up to maxWait for
+// the first one; none is no error. Every record batch is checked against its
+// CRC.
+func (c *Client) Fetch(ctx context.Context, topic string, partition int, offset int64, maxWait time.Duration, batch *Batch) error {
+	batch.Messages = batch.Messages[:0]
+	response, err := c.kafka.Fetch(ctx, &kafka.FetchRequest{
+		Topic: topic, Partition: partition, Offset: offset, MinBytes: 1, MaxBytes: maxFetchBytes, MaxWait: maxWait,
+	})
+	if err == nil {
+		err = response.Error
+	}
+	if errors.Is(err, kafka.OffsetOutOfRange) {
+		return fmt.Errorf("fetch %s/%d at offset %d: %w: the log was cut by retention or the topic made anew; restore it or rebuild", topic, partition, offset, ErrOffsetOutOfRange)
+	}
+	if err != nil {
+		return fmt.Errorf("fetch %s/%d at offset %d: %w", topic, partition, offset, err)
+	}
+	batch.HighWatermark = response.HighWatermark
+	if err := batch.read(response.Records, offset); err != nil {
+		return fmt.Errorf("fetch %s/%d at offset %d: %w", topic, partition, offset, err)
+	}
+	return nil
+}
+
+// read copies the records into the arena. A record batch may begin before the
+// asked offset; those records are skipped.
+func (b *Batch) read(reader kafka.RecordReader, from int64) error {
+	b.arena, b.cuts = b.arena[:0], b.cuts[:0]
+	for {
+		record, err := reader.ReadRecord()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("read record: %w", err)
+		}
+		if record.Offset >= from {
+			if err := b.add(record); err != nil {
+				return err
+			}
+		}
+		closeBytes(record.Key)
+		closeBytes(record.Value)
+	}
+	for i := range b.Messages {
+		b.Messages[i].Value = b.arena[b.cuts[2*i]:b.cuts[2*i+1]:b.cuts[2*i+1]]
+	}
+	return nil
+}
+
+func (b *Batch) add(record *kafka.Record) error {
+	start := len(b.arena)
+	if record.Value != nil {
+		end := start + record.Value.Len()
+		if cap(b.arena) < end {
+			grown := make([]byte, start, max(end, 2*cap(b.arena)))
+			copy(grown, b.arena)
+			b.arena = grown
+		}
+		b.arena = b.arena[:end]
+		if _, err := io.ReadFull(record.Value, b.arena[start:end]); err != nil {
+			return fmt.Errorf("read record at offset %d: %w", record.Offset, err)
+		}
+	}
+	b.cuts = append(b.cuts, start, len(b.arena))
+	m := Message{Offset: record.Offset}
+	for _, h := range record.Headers {
+		m.Headers = append(m.Headers, Header{Key: h.Key, Value: h.Value})
+	}
+	b.Messages = append(b.Messages, m)
+	return nil
+}
+
+func closeBytes(b kafka.Bytes) {
+	if b != nil {
+		// Closing returns pooled pages; it can't fail in a way that matters here.
+		_ = b.Close()
+	}
+}
+
+// Offsets returns the first offset of a partition and the one after its last.
+func (c *Client) Offsets(ctx context.Context, topic string, partition int) (first, end int64, err error) {
+	response, err := c.kafka.ListOffsets(ctx, &kafka.ListOffsetsRequest{Topics: map[string][]kafka.OffsetRequest{
+		topic: {kafka.FirstOffsetOf(partition), kafka.LastOffsetOf(partition)}}})
+	if err != nil {
+		return 0, 0, fmt.Errorf("list offsets of %s/%d: %w", topic, partition, err)
+	}
+	for _, p := range response.Topics[topic] {
+		if p.Partition == partition {
+			if p.Error != nil {
+				return 0, 0, fmt.Errorf("list offsets of %s/%d: %w", topic, partition, p.Error)
+			}
+			return p.FirstOffset, p.LastOffset, nil
+		}
+	}
+	return 0, 0, fmt.Errorf("list offsets of %s/%d: partition not in the reply", topic, partition)
+}
+
+// Last reads the last message of a partition; found is false when it is empty.
+func (c *Client) Last(ctx context.Context, topic string, partition int) (message Message, found bool, err error) {
+	first, end, err := c.Offsets(ctx, topic, partition)
+	if err != nil || first == end {
+		return Message{}, false, err
+	}
+	var batch Batch
+	if err := c.Fetch(ctx, topic, partition, end-1, 5*time.Second, &batch); err != nil {
+		return Message{}, false, err
+	}
+	if len(batch.Messages) == 0 {
+		return Message{}, false, fmt.Errorf("read the last message of %s/%d: offset %d has none", topic, partition, end-1)
+	}
+	return batch.Messages[len(batch.Messages)-1], true, nil
+}
+
+// backoff waits ever longer between attempts.
+type backoff struct{ next, longest time.Duration }
+
+func newBackoff(first, longest time.Duration) *backoff {
+	return &backoff{next: first, longest: longest}
+}
+
+// wait returns false when ctx ended.
+func (b *backoff) wait(ctx context.Context) bool {
+	timer := time.NewTimer(b.next)
+	defer timer.Stop()
+	b.next = min(2*b.next, b.longest)
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
