@@ -1,0 +1,191 @@
+package query
+
+import (
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/leerstroom/leerstroom/transform"
+)
+
+// Config says how a ReadModel works. The zero value is usable.
+type Config struct {
+	// Partitions is the number of partitions of the topic `skills`. 0 means 64.
+	Partitions int
+	// Now is the clock of a skill's drift. nil means time.Now.
+	Now func() time.Time
+	// RandomShare is the share of exercises that are drawn uniformly, so that
+	// difficulties stay linked and free of the selection's bias. 0 means .1;
+	// between .05 and .1 is sensible.
+	RandomShare float64
+	// Seed sets the random draws. The same seed, learner state and exposure give
+	// the same exercise.
+	Seed uint64
+	// Logger receives what an operator should know. nil discards.
+	Logger *slog.Logger
+}
+
+func (c Config) withDefaults() Config {
+	if c.Partitions == 0 {
+		c.Partitions = 64
+	}
+	if c.RandomShare == 0 {
+		c.RandomShare = 0.1
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+// ReadModel is the newest state of all learners, exercises and norms, in
+// memory. All methods may be called at the same time.
+type ReadModel struct {
+	config    Config
+	catalogue *catalogue
+	learners  *learners
+	groups    groups
+	items     *items
+	applied   []atomic.Int64 // per partition: newest raw offset that is in the states, -1 for none
+}
+
+// NewReadModel makes an empty read model.
+func NewReadModel(config Config) *ReadModel {
+	config = config.withDefaults()
+	m := &ReadModel{
+		config:    config,
+		catalogue: newCatalogue(),
+		learners:  newLearners(),
+		groups:    groups{members: map[groupKey][]ref{}},
+		applied:   make([]atomic.Int64, config.Partitions),
+	}
+	m.items = newItems(m.catalogue)
+	for i := range m.applied {
+		m.applied[i].Store(-1)
+	}
+	return m
+}
+
+// ApplySkills puts the states of a message or of a checkpoint into the model.
+// What is older than what is there is passed over. The rows are not kept.
+func (m *ReadModel) ApplySkills(rows *transform.SkillRows) {
+	for first := 0; first < rows.Len(); {
+		last := first + 1
+		for last < rows.Len() && rows.Learner[last] == rows.Learner[first] {
+			last++
+		}
+		m.applyLearner(rows, first, last)
+		first = last
+	}
+}
+
+// ApplySnapshot puts a version of the item snapshot into the model. A version
+// that is not newer than the newest is passed over. The rows are not kept.
+func (m *ReadModel) ApplySnapshot(version uint64, rows *transform.SnapshotRows) {
+	m.items.apply(version, rows)
+}
+
+// applyLearner applies rows of one learner.
+func (m *ReadModel) applyLearner(rows *transform.SkillRows, first, last int) {
+	token := rows.Learner[first]
+	shard := shardOf(token)
+	s := &m.learners.shards[shard]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l, slot := s.find(token)
+	known := l != nil
+	if !known {
+		l, slot = s.create(token)
+	}
+	before := groupKey{l.school, l.group}
+	yearGroup := l.yearGroup
+	for i := first; i < last; i++ {
+		m.applyRow(l, rows, i)
+	}
+	m.count(l, yearGroup)
+	if after := (groupKey{l.school, l.group}); !known || before != after {
+		m.groups.move(refOf(shard, slot), before, after, known)
+	}
+}
+
+// unplaced marks a layer that no histogram counts yet.
+const unplaced = histogramBins
+
+func (m *ReadModel) applyRow(l *learner, rows *transform.SkillRows, i int) {
+	var key, subject uint32
+	kind, position := rows.Layer[i], rows.Position[i]
+	switch kind {
+	case transform.LayerSubject:
+		key = m.catalogue.subject(rows.Key[i]).index
+	case transform.LayerGoal:
+		subject = m.catalogue.subject(rows.Subject[i]).index
+		key = m.catalogue.goal(rows.Key[i], rows.Subject[i]).index
+	}
+	target := l.find(kind, key)
+	if target == nil {
+		target = l.grow()
+		target.kind, target.key, target.bin = kind, key, unplaced
+	} else if position <= target.position {
+		return
+	}
+	target.mean, target.variance = rows.Mean[i], float32(rows.Variance[i])
+	target.answers, target.subject = rows.Answers[i], subject
+	target.lastAt = uint32(max(0, rows.LastAt[i]/1000))
+	target.position = position
+	if kind == transform.LayerOverall {
+		recent := rows.Recent[i][max(0, len(rows.Recent[i])-recentItems):]
+		for n, hash := range recent {
+			l.recent[n] = hashBits(hash)
+		}
+		l.recents = uint8(len(recent))
+	}
+	if position >= l.position {
+		l.position = position
+		l.school = m.catalogue.schools.intern(rows.School[i])
+		l.group = m.catalogue.groups.intern(rows.Group[i])
+		l.keyEpoch = rows.KeyEpoch[i]
+		l.yearGroup = min(rows.YearGroup[i], yearGroups-1)
+	}
+}
+
+// count moves the learner in the norm histograms to where its skills are now. A
+// step of the overall layer moves every skill that stands on it.
+func (m *ReadModel) count(l *learner, yearGroup uint8) {
+	for i := range l.layers {
+		inner := &l.layers[i]
+		bin := binOf(l.meanOf(inner))
+		d := m.domainOf(inner)
+		switch {
+		case inner.bin == unplaced:
+			d.norm(l.yearGroup).add(bin, 1)
+		case yearGroup != l.yearGroup:
+			d.norm(yearGroup).add(int(inner.bin), -1)
+			d.norm(l.yearGroup).add(bin, 1)
+		default:
+			d.norm(l.yearGroup).move(int(inner.bin), bin)
+		}
+		inner.bin = uint16(bin)
+	}
+}
+
+func (m *ReadModel) domainOf(l *layer) *domain {
+	switch l.kind {
+	case transform.LayerSubject:
+		return m.catalogue.subjects.at(l.key)
+	case transform.LayerGoal:
+		return m.catalogue.goals.at(l.key)
+	}
+	return m.catalogue.overall
+}
+
+// Learners returns the number of learners.
+func (m *ReadModel) Learners() int { return m.learners.len() }
+
+// Items returns the number of exercises.
+func (m *ReadModel) Items() int { return m.items.len() }
+
+// Bytes estimates the memory of the learners and tells their number of layers.
+func (m *ReadModel) Bytes() (total, layers int64) { return m.learners.bytes() }
