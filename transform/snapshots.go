@@ -1,0 +1,296 @@
+package transform
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/leerstroom/leerstroom/internal/stream"
+)
+
+// SnapshotsConfig says where the versions of the item snapshot come from.
+type SnapshotsConfig struct {
+	Client      *stream.Client
+	Topic       string // `items`
+	Persistence Persistence
+	Catalog     *Catalog
+	// Window is how many versions are kept beside the newest, for partitions
+	// that replay; 0 means 64. Older ones are loaded from the store.
+	Window   int
+	Logger   *slog.Logger
+	Registry prometheus.Registerer // nil keeps no metrics
+}
+
+// Snapshots follows the topic `items` and hands out versions of the item
+// snapshot, the newest and those that a replay needs. One serves a process; it
+// is safe for concurrent use.
+//
+// The log decides: a version is the first message of the topic that carries the
+// number after the version before. A later message with the same number was
+// written by a reducer that had lost its place, or twice by a retry, and is
+// dropped by every reader alike.
+type Snapshots struct {
+	config  SnapshotsConfig
+	newest  atomic.Pointer[Snapshot]
+	ready   chan struct{}
+	decoder *Decoder
+	rows    SnapshotRows
+	dropped prometheus.Counter
+
+	mu   sync.Mutex
+	kept map[uint64]*Snapshot
+	load sync.Mutex // one load from the store at a time
+}
+
+// NewSnapshots makes it; Run does the work.
+func NewSnapshots(config SnapshotsConfig) (*Snapshots, error) {
+	if config.Client == nil || config.Topic == "" || config.Persistence == nil || config.Catalog == nil {
+		return nil, errors.New("follow item snapshots: client, topic, persistence and catalog are needed")
+	}
+	if config.Window == 0 {
+		config.Window = 64
+	}
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Snapshots{config: config, ready: make(chan struct{}), decoder: NewDecoder(), kept: make(map[uint64]*Snapshot)}
+	version := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "leerstroom_transform_snapshot_version", Help: "Newest version of the item snapshot that this process has."},
+		func() float64 {
+			if newest := s.newest.Load(); newest != nil {
+				return float64(newest.version)
+			}
+			return 0
+		})
+	s.dropped = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "leerstroom_transform_snapshot_messages_dropped_total", Help: "Messages of the topic items that repeat a version."})
+	if err := register(config.Registry, version, s.dropped); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func register(registry prometheus.Registerer, collectors ...prometheus.Collector) error {
+	if registry == nil {
+		return nil
+	}
+	for _, c := range collectors {
+		if err := registry.Register(c); err != nil {
+			return fmt.Errorf("register metric: %w", err)
+		}
+	}
+	return nil
+}
+
+// Run loads the newest durable version, follows the topic from there and ends
+// with ctx (nil) or when a version is lost.
+func (s *Snapshots) Run(ctx context.Context) error {
+	from, ok := s.begin(ctx)
+	if !ok {
+		return nil
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	tail := stream.NewTail(s.config.Client, s.config.Topic, []int64{from}, s.follow)
+	var announcer sync.WaitGroup
+	announcer.Go(func() { // ends with Run, which waits for it
+		select {
+		case <-tail.CaughtUp():
+			s.markReady()
+		case <-ctx.Done():
+		}
+	})
+	err := tail.Run(ctx)
+	cancel()
+	announcer.Wait()
+	return err
+}
+
+// begin loads the newest durable version and finds an offset of the topic from
+// which none after it is missed. It tries again until ctx ends.
+func (s *Snapshots) begin(ctx context.Context) (from int64, ok bool) {
+	for {
+		from, err := s.tryBegin(ctx)
+		if err == nil {
+			return from, true
+		}
+		if ctx.Err() != nil {
+			return 0, false
+		}
+		s.config.Logger.WarnContext(ctx, "loading the item snapshot failed, trying again", "error", err)
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return 0, false
+		}
+	}
+}
+
+func (s *Snapshots) tryBegin(ctx context.Context) (from int64, err error) {
+	if s.newest.Load() == nil {
+		loaded, err := s.fetch(ctx, 0)
+		if err != nil {
+			return 0, err
+		}
+		s.newest.Store(loaded)
+	}
+	return itemsOffset(ctx, s.config.Client, s.config.Topic, s.newest.Load().version+1)
+}
+
+func (s *Snapshots) markReady() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.ready:
+	default:
+		close(s.ready)
+	}
+}
+
+// Ready is closed when the newest version of the topic, as it was at the start,
+// is there.
+func (s *Snapshots) Ready() <-chan struct{} { return s.ready }
+
+// Newest returns the newest version that has arrived. It must only be called
+// after Ready.
+func (s *Snapshots) Newest() *Snapshot { return s.newest.Load() }
+
+// At returns a version that was seen before, from memory or from the store.
+func (s *Snapshots) At(ctx context.Context, version uint64) (*Snapshot, error) {
+	if version == 0 {
+		return EmptySnapshot(), nil
+	}
+	if found := s.keptVersion(version); found != nil {
+		return found, nil
+	}
+	s.load.Lock()
+	defer s.load.Unlock()
+	if found := s.keptVersion(version); found != nil {
+		return found, nil
+	}
+	loaded, err := s.fetch(ctx, version)
+	if err != nil {
+		return nil, err
+	}
+	if loaded.version != version {
+		return nil, fmt.Errorf("load item snapshot %d: the store has only %d and the topic no longer holds it", version, loaded.version)
+	}
+	s.keep(loaded)
+	return loaded, nil
+}
+
+func (s *Snapshots) keptVersion(version uint64) *Snapshot {
+	if newest := s.newest.Load(); newest != nil && newest.version == version {
+		return newest
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.kept[version]
+}
+
+// keep remembers a version and forgets the oldest when there are too many.
+func (s *Snapshots) keep(snapshot *Snapshot) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.kept[snapshot.version] = snapshot
+	for len(s.kept) > s.config.Window {
+		oldest := snapshot.version
+		for version := range s.kept {
+			oldest = min(oldest, version)
+		}
+		if oldest == snapshot.version {
+			// A replay asked for one older than all others. It may hold on to it;
+			// the others are wanted sooner.
+			for version := range s.kept {
+				oldest = max(oldest, version)
+			}
+		}
+		delete(s.kept, oldest)
+	}
+}
+
+// fetch loads a version from the store; 0 loads the newest.
+func (s *Snapshots) fetch(ctx context.Context, atMost uint64) (*Snapshot, error) {
+	version, rows, err := s.config.Persistence.LoadSnapshot(ctx, atMost)
+	if err != nil {
+		return nil, fmt.Errorf("load item snapshot: %w", err)
+	}
+	rows.Version = version
+	return EmptySnapshot().With(s.config.Catalog, &rows), nil
+}
+
+// itemsLookBack is how many versions earlier than needed the reading of `items`
+// begins, so that the late message of a reducer that had lost its place is not
+// taken for the beginning.
+const itemsLookBack = 64
+
+// itemsOffset returns an offset of the topic `items` before the message of a
+// version, or where the log begins. It looks back in ever longer steps.
+func itemsOffset(ctx context.Context, client *stream.Client, topic string, version uint64) (int64, error) {
+	first, end, err := client.Offsets(ctx, topic, 0)
+	if err != nil {
+		return 0, err
+	}
+	var batch stream.Batch
+	for step := int64(itemsLookBack); ; step *= 4 {
+		at := max(first, end-step)
+		if at == first {
+			return first, nil
+		}
+		if err := client.Fetch(ctx, topic, 0, at, 5*time.Second, &batch); err != nil {
+			return 0, err
+		}
+		if len(batch.Messages) == 0 {
+			return 0, fmt.Errorf("look back in %s: nothing at offset %d", topic, at)
+		}
+		found, err := batch.Messages[0].Int64(stream.HeaderSnapshot)
+		if err != nil {
+			return 0, err
+		}
+		if uint64(found)+itemsLookBack < version {
+			return at, nil
+		}
+	}
+}
+
+// follow takes new versions in. Only the tail's goroutine calls it.
+func (s *Snapshots) follow(_ context.Context, _ int, messages []stream.Message) error {
+	for i := range messages {
+		m := &messages[i]
+		version, err := m.Int64(stream.HeaderSnapshot)
+		if err != nil {
+			return err
+		}
+		newest := s.newest.Load()
+		switch {
+		case uint64(version) <= newest.version:
+			s.dropped.Inc()
+			continue
+		case uint64(version) > newest.version+1:
+			return fmt.Errorf("follow item snapshots: version %d at offset %d after %d: versions are missing", version, m.Offset, newest.version)
+		}
+		if err := s.decode(m, uint64(version)); err != nil {
+			return err
+		}
+		next := newest.With(s.config.Catalog, &s.rows)
+		s.keep(next)
+		s.newest.Store(next)
+	}
+	return nil
+}
+
+func (s *Snapshots) decode(m *stream.Message, version uint64) error {
+	if err := m.CheckDigest(); err != nil {
+		return err
+	}
+	if err := s.decoder.Items(m.Value, &s.rows); err != nil {
+		return fmt.Errorf("read item snapshot %d at offset %d: %w", version, m.Offset, err)
+	}
+	s.rows.Version = version
+	return nil
+}
