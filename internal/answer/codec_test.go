@@ -156,6 +156,7 @@ func benchmarkColumns(rows int) *answer.Columns {
 	c := &answer.Columns{}
 	c.Rows = rows
 	fill := func(s *answer.Strings, n int, format string) {
+		n = min(n, rows)
 		for i := range n {
 			s.Values = append(s.Values, fmt.Sprintf(format, i))
 		}
@@ -169,11 +170,12 @@ func benchmarkColumns(rows int) *answer.Columns {
 	fill(&c.Exercise, 1000, "exercise-wig5-b3-l2-o%d")
 	fill(&c.Goal, 20, "goal-%d")
 	fill(&c.Subject, 3, "subject-%d")
-	for i := range 400 {
+	learners := min(400, rows)
+	for i := range learners {
 		c.Learner.Values = append(c.Learner.Values, answer.MintToken([16]byte{byte(i), byte(i >> 8), 9}))
 	}
 	for i := range rows {
-		c.Learner.Codes = append(c.Learner.Codes, int32(i*31%400))
+		c.Learner.Codes = append(c.Learner.Codes, int32(i*31%learners))
 		c.EventID = append(c.EventID, answer.EventID{byte(i), byte(i >> 8), byte(i * 7), byte(i * 13), byte(i * 31), byte(i * 91), 3, 4})
 		c.YearGroup = append(c.YearGroup, uint8(i%8+1))
 		c.Kind = append(c.Kind, 1)

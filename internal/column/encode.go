@@ -226,6 +226,10 @@ func flatten[T any](v [][]T) (offsets []int32, flat []T) {
 	return offsets, flat
 }
 
+// Messages with fewer rows are not compressed: their dictionaries and metadata
+// outweigh their rows, and setting up the compressor costs more than it saves.
+const compressRows = 128
+
 // AppendTo appends the finished message to dst and returns the extended slice.
 // The columns given since Begin are no longer referenced afterwards.
 func (e *Encoder) AppendTo(dst []byte) ([]byte, error) {
@@ -237,7 +241,11 @@ func (e *Encoder) AppendTo(dst []byte) ([]byte, error) {
 		return dst, e.err
 	}
 	sink := appender{buf: dst}
-	w := ipc.NewWriter(&sink, ipc.WithSchema(e.schema.arrow), ipc.WithLZ4())
+	options := []ipc.Option{ipc.WithSchema(e.schema.arrow)}
+	if e.rows >= compressRows {
+		options = append(options, ipc.WithLZ4())
+	}
+	w := ipc.NewWriter(&sink, options...)
 	record := array.NewRecord(e.schema.arrow, e.columns, int64(e.rows))
 	defer record.Release()
 	if err := w.Write(record); err != nil {
