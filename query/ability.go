@@ -5,45 +5,74 @@ import (
 	"time"
 
 	"github.com/leerstroom/leerstroom/transform"
+	"github.com/leerstroom/leerstroom/transform/filter"
 )
 
-const daySeconds = 86400
+// drifted returns a layer as it is just before an answer given now: what was not
+// seen for long is known less well.
+func (m *ReadModel) drifted(l *layer, now time.Time) filter.Gaussian {
+	g := filter.Gaussian{Mean: l.mean, Variance: float64(l.variance)}
+	return m.parameters.Drift(int(l.kind), g, now.UnixMilli()-int64(l.lastAt)*1000)
+}
 
-// priorVariance and driftPerDay are those of the filter's learner layers.
-func priorVariance(kind transform.Layer) float64 {
-	if kind == transform.LayerOverall {
-		return 1
+// layersOf returns the layers of a learner that a skill is the sum of. Layers
+// inside the wanted one are zero; those that were never seen have their prior.
+// subject and goal are indexes in the catalogue.
+func (m *ReadModel) layersOf(l *learner, kind transform.Layer, subject, goal uint32, now time.Time) (out filter.Learner) {
+	keys := [filter.Layers]uint32{0, subject, goal}
+	for i := range int(kind) + 1 {
+		out[i] = m.parameters.Prior(i)
 	}
-	return 0.6
-}
-
-func driftPerDay(kind transform.Layer) float64 {
-	switch kind {
-	case transform.LayerOverall:
-		return 0.002
-	case transform.LayerSubject:
-		return 0.005
+	for i := range l.layers {
+		inner := &l.layers[i]
+		if inner.kind <= kind && inner.key == keys[inner.kind] {
+			out[inner.kind] = m.drifted(inner, now)
+		}
 	}
-	return 0.01
+	return out
 }
 
-// aged returns the variance of the layer at a moment: a skill that was not seen
-// for long is known less well, but never worse than that of a new learner.
-func (l *layer) aged(now time.Time) float64 {
-	days := float64(max(0, now.Unix()-int64(l.lastAt))) / daySeconds
-	v := float64(l.variance)
-	return max(v, min(v+driftPerDay(l.kind)*days, priorVariance(l.kind)))
+// skillOf returns the skill that a layer of a learner stands for.
+func (m *ReadModel) skillOf(l *learner, inner *layer, now time.Time) filter.Gaussian {
+	subject := inner.subject
+	if inner.kind == transform.LayerSubject {
+		subject = inner.key
+	}
+	layers := m.layersOf(l, inner.kind, subject, inner.key, now)
+	return layers.Skill()
 }
 
-// success returns the probability of a right answer when skill minus difficulty
-// has mean z and variance v: the logistic function averaged over a normal
-// distribution (probit approximation).
-func success(z, v float64) float64 {
-	return 1 / (1 + math.Exp(-z/math.Sqrt(1+math.Pi/8*v)))
+// newcomer returns the layers of a learner of whom nothing is known: the mean of
+// the year group when that is large enough to be shown.
+func (m *ReadModel) newcomer(yearGroup uint8) (out filter.Learner) {
+	for i := range out {
+		out[i] = m.parameters.Prior(i)
+	}
+	if h := m.catalogue.overall.norms[yearGroup].Load(); h != nil && yearGroup > 0 && h.Learners() >= MinGroup {
+		out[filter.LayerOverall].Mean = h.mean()
+	}
+	return out
 }
 
-// margin is the inverse of success: how far the skill lies above the difficulty
-// of an exercise that is answered right with probability p.
+// margin returns how far a skill lies above the difficulty of an exercise that
+// is answered right with probability p, when their difference has variance v.
 func margin(p, v float64) float64 {
-	return math.Log(p/(1-p)) * math.Sqrt(1+math.Pi/8*v)
+	return filter.Logit(p) * math.Sqrt(1+math.Pi/8*v)
+}
+
+// gaussian returns a component of a difficulty, or its prior.
+func (m *ReadModel) gaussian(component int, of *measure) filter.Gaussian {
+	if of == nil {
+		return m.parameters.Shared[component]
+	}
+	return filter.Gaussian{Mean: of.mean, Variance: of.variance}
+}
+
+// shared returns the components of the difficulty of an exercise.
+func (m *ReadModel) shared(item *Item) filter.Shared {
+	return filter.Shared{
+		filter.ComponentItem:   m.gaussian(filter.ComponentItem, item.measure.Load()),
+		filter.ComponentGoal:   m.gaussian(filter.ComponentGoal, item.goal.Load().measure.Load()),
+		filter.ComponentGlobal: m.gaussian(filter.ComponentGlobal, m.items.global.Load()),
+	}
 }

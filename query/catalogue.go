@@ -107,7 +107,9 @@ type catalogue struct {
 
 func newCatalogue() *catalogue {
 	text := func(_ uint32, name string) string { return name }
-	build := func(i uint32, name string) *domain { return &domain{index: i, name: name, hash: xxhash.Sum64String(name)} }
+	build := func(i uint32, name string) *domain {
+		return &domain{index: i, name: name, hash: xxhash.Sum64String(name)}
+	}
 	return &catalogue{
 		overall:  &domain{},
 		subjects: newNames(build), goals: newNames(build),

@@ -1,14 +1,15 @@
 package query
 
 import (
-	"math"
 	"sync/atomic"
+
+	"github.com/leerstroom/leerstroom/transform"
 )
 
-// The bins of a norm histogram: 4,096 of 1/256 logit over [-8, 8). Values
-// outside count in the outermost bins.
+// A norm histogram has the bins of transform.Bin: 4,096 of 1/256 logit over
+// [-8, 8). Values outside count in the outermost bins.
 const (
-	histogramBins  = 4096
+	histogramBins  = transform.Bins
 	binsPerLogit   = 256
 	histogramLow   = -8.0
 	blockBins      = 64 // bins that share a partial sum
@@ -26,23 +27,6 @@ type Histogram struct {
 	blocks [histogramBlock]atomic.Int32
 	total  atomic.Int64
 	sum    atomic.Int64 // of bin numbers, for the mean
-}
-
-// binOf returns the bin of a skill.
-func binOf(skill float64) int {
-	bin := math.Floor((skill - histogramLow) * binsPerLogit)
-	switch {
-	case bin >= histogramBins:
-		return histogramBins - 1
-	case bin > 0:
-		return int(bin)
-	}
-	return 0 // also not a number
-}
-
-// binMiddle returns the skill in the middle of a bin.
-func binMiddle(bin int) float64 {
-	return histogramLow + (float64(bin)+0.5)/binsPerLogit
 }
 
 func (h *Histogram) add(bin int, n int32) {
@@ -89,7 +73,7 @@ func (h *Histogram) rank(skill float64) float64 {
 	if skill < histogramLow {
 		return 0
 	}
-	bin := binOf(skill)
+	bin := int(transform.Bin(skill))
 	below := int64(0)
 	for b := range bin / blockBins {
 		below += int64(h.blocks[b].Load())

@@ -51,9 +51,7 @@ type items struct {
 }
 
 func newItems(c *catalogue) *items {
-	i := &items{catalogue: c, index: map[string]*Item{}}
-	i.global.Store(&measure{})
-	return i
+	return &items{catalogue: c, index: map[string]*Item{}}
 }
 
 func (i *items) find(key string) *Item {

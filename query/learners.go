@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"slices"
 	"sync"
-	"time"
 	"unsafe"
 
 	"github.com/leerstroom/leerstroom/internal/answer"
@@ -65,31 +64,8 @@ func (l *learner) grow() *layer {
 	return &l.layers[len(l.layers)-1]
 }
 
-// skill is the sum of layers: of a goal, of a subject or overall.
-type skill struct {
-	mean, variance float64
-	answers        uint32 // of the innermost layer
-}
-
-// skillOf sums a layer and those above it, as they are at a moment.
-func (l *learner) skillOf(inner *layer, now time.Time) skill {
-	s := skill{mean: inner.mean, variance: inner.aged(now), answers: inner.answers}
-	if inner.kind == transform.LayerGoal {
-		if subject := l.find(transform.LayerSubject, inner.subject); subject != nil {
-			s.mean += subject.mean
-			s.variance += subject.aged(now)
-		}
-	}
-	if inner.kind != transform.LayerOverall {
-		if overall := l.find(transform.LayerOverall, 0); overall != nil {
-			s.mean += overall.mean
-			s.variance += overall.aged(now)
-		}
-	}
-	return s
-}
-
-// meanOf is the mean of skillOf, which no time changes.
+// meanOf returns the mean of the skill that a layer stands for. No time changes
+// it.
 func (l *learner) meanOf(inner *layer) float64 {
 	mean := inner.mean
 	if inner.kind == transform.LayerGoal {

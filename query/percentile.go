@@ -106,7 +106,7 @@ func (n *norm) quantiles() (at [99]float64) {
 		below += mass
 	}
 	for ; next < len(at); next++ { // counts moved while they were read
-		at[next] = binMiddle(last)
+		at[next] = transform.BinSkill(uint16(last))
 	}
 	return at
 }
@@ -167,10 +167,10 @@ func (m *ReadModel) standing(l *learner) Standing {
 
 func (m *ReadModel) percentileOf(l *learner, inner *layer, now time.Time) Percentile {
 	d := m.domainOf(inner)
-	s := l.skillOf(inner, now)
+	s := m.skillOf(l, inner, now)
 	p := Percentile{
 		Layer: inner.kind, Key: d.name, Answers: inner.answers,
-		Skill: s.mean, SE: math.Sqrt(s.variance),
+		Skill: s.Mean, SE: math.Sqrt(s.Variance),
 	}
 	if inner.kind == transform.LayerGoal {
 		p.Subject = m.catalogue.subjects.at(inner.subject).name
@@ -180,9 +180,9 @@ func (m *ReadModel) percentileOf(l *learner, inner *layer, now time.Time) Percen
 		return p
 	}
 	p.Shown, p.Learners = true, n.learners
-	p.Percentile = n.percentile(s.mean)
-	p.Low = n.percentile(s.mean - band90*p.SE)
-	p.High = n.percentile(s.mean + band90*p.SE)
+	p.Percentile = n.percentile(s.Mean)
+	p.Low = n.percentile(s.Mean - band90*p.SE)
+	p.High = n.percentile(s.Mean + band90*p.SE)
 	return p
 }
 

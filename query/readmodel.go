@@ -6,12 +6,16 @@ import (
 	"time"
 
 	"github.com/leerstroom/leerstroom/transform"
+	"github.com/leerstroom/leerstroom/transform/filter"
 )
 
 // Config says how a ReadModel works. The zero value is usable.
 type Config struct {
 	// Partitions is the number of partitions of the topic `skills`. 0 means 64.
 	Partitions int
+	// Parameters are those that the transform stage uses. nil means the filter's
+	// defaults.
+	Parameters *filter.Parameters
 	// Now is the clock of a skill's drift. nil means time.Now.
 	Now func() time.Time
 	// RandomShare is the share of exercises that are drawn uniformly, so that
@@ -29,6 +33,10 @@ func (c Config) withDefaults() Config {
 	if c.Partitions == 0 {
 		c.Partitions = 64
 	}
+	if c.Parameters == nil {
+		p := filter.DefaultParameters()
+		c.Parameters = &p
+	}
 	if c.RandomShare == 0 {
 		c.RandomShare = 0.1
 	}
@@ -44,23 +52,28 @@ func (c Config) withDefaults() Config {
 // ReadModel is the newest state of all learners, exercises and norms, in
 // memory. All methods may be called at the same time.
 type ReadModel struct {
-	config    Config
-	catalogue *catalogue
-	learners  *learners
-	groups    groups
-	items     *items
-	applied   []atomic.Int64 // per partition: newest raw offset that is in the states, -1 for none
+	config     Config
+	parameters filter.Parameters
+	catalogue  *catalogue
+	learners   *learners
+	groups     groups
+	items      *items
+	applied    []atomic.Int64 // per partition: newest raw offset that is in the states, -1 for none
+	following  atomic.Pointer[followed]
+
+	skillMessages atomic.Uint64
 }
 
 // NewReadModel makes an empty read model.
 func NewReadModel(config Config) *ReadModel {
 	config = config.withDefaults()
 	m := &ReadModel{
-		config:    config,
-		catalogue: newCatalogue(),
-		learners:  newLearners(),
-		groups:    groups{members: map[groupKey][]ref{}},
-		applied:   make([]atomic.Int64, config.Partitions),
+		config:     config,
+		parameters: *config.Parameters,
+		catalogue:  newCatalogue(),
+		learners:   newLearners(),
+		groups:     groups{members: map[groupKey][]ref{}},
+		applied:    make([]atomic.Int64, config.Partitions),
 	}
 	m.items = newItems(m.catalogue)
 	for i := range m.applied {
@@ -156,7 +169,7 @@ func (m *ReadModel) applyRow(l *learner, rows *transform.SkillRows, i int) {
 func (m *ReadModel) count(l *learner, yearGroup uint8) {
 	for i := range l.layers {
 		inner := &l.layers[i]
-		bin := binOf(l.meanOf(inner))
+		bin := int(transform.Bin(l.meanOf(inner)))
 		d := m.domainOf(inner)
 		switch {
 		case inner.bin == unplaced:
@@ -186,6 +199,9 @@ func (m *ReadModel) Learners() int { return m.learners.len() }
 
 // Items returns the number of exercises.
 func (m *ReadModel) Items() int { return m.items.len() }
+
+// SnapshotVersion returns the newest item snapshot that is in the model.
+func (m *ReadModel) SnapshotVersion() uint64 { return m.items.version.Load() }
 
 // Bytes estimates the memory of the learners and tells their number of layers.
 func (m *ReadModel) Bytes() (total, layers int64) { return m.learners.bytes() }

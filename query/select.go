@@ -7,6 +7,7 @@ import (
 
 	"github.com/leerstroom/leerstroom/internal/answer"
 	"github.com/leerstroom/leerstroom/transform"
+	"github.com/leerstroom/leerstroom/transform/filter"
 )
 
 // The rules of selecting.
@@ -74,7 +75,7 @@ var ErrNoExercise = errors.New("no exercise")
 type situation struct {
 	known     bool
 	yearGroup uint8
-	skill     skill
+	layers    filter.Learner
 	position  answer.Position
 	recent    [recentItems]uint32
 	recents   int
@@ -100,17 +101,18 @@ func (m *ReadModel) Next(r *Request) (Selection, error) {
 	if b == nil || len(b.items) == 0 {
 		return Selection{}, ErrNoExercise
 	}
-	random := m.newDraws(r.Learner, s.position, goal)
-	pick := picker{bank: b, goal: goal, situation: &s, random: random, target: r.Target}
-	pick.ground(m.items.global.Load())
+	pick := picker{model: m, bank: b, goal: goal, situation: &s, target: r.Target}
+	pick.random = m.newDraws(r.Learner, s.position, goal)
+	pick.ground()
 	item, reason := pick.pick(m.config.RandomShare)
 	goal.gave(b, item)
-	se := math.Sqrt(s.skill.variance)
+	skill := s.layers.Skill()
+	se := math.Sqrt(skill.Variance)
 	return Selection{
 		Exercise: item.key, Goal: goal.name, Subject: goal.parent.Load().name,
 		Expected: pick.expected(item), Random: reason == ReasonRandom, Reason: reason,
-		Skill: s.skill.mean, SE: se, Low: s.skill.mean - band90*se, High: s.skill.mean + band90*se,
-		Version: m.items.version.Load(),
+		Skill: skill.Mean, SE: se, Low: skill.Mean - band90*se, High: skill.Mean + band90*se,
+		Version: m.SnapshotVersion(),
 	}, nil
 }
 
@@ -133,7 +135,7 @@ func (m *ReadModel) situationOf(r *Request) (*domain, situation) {
 		if goal == nil {
 			goal = m.usualGoal(s.yearGroup)
 		}
-		s.skill = m.prior(s.yearGroup)
+		s.layers = m.newcomer(s.yearGroup)
 		return goal, s
 	}
 	defer sh.mu.RUnlock()
@@ -144,42 +146,9 @@ func (m *ReadModel) situationOf(r *Request) (*domain, situation) {
 		}
 	}
 	if goal != nil {
-		s.skill = m.skillIn(l, goal)
+		s.layers = m.layersOf(l, transform.LayerGoal, goal.parent.Load().index, goal.index, m.config.Now())
 	}
 	return goal, s
-}
-
-// skillIn returns a learner's skill in a goal, with the prior of the layers that
-// were never seen.
-func (m *ReadModel) skillIn(l *learner, goal *domain) skill {
-	now := m.config.Now()
-	if inner := l.find(transform.LayerGoal, goal.index); inner != nil {
-		return l.skillOf(inner, now)
-	}
-	s := skill{variance: priorVariance(transform.LayerGoal)}
-	if subject := l.find(transform.LayerSubject, goal.parent.Load().index); subject != nil {
-		known := l.skillOf(subject, now)
-		s.mean, s.variance = known.mean, s.variance+known.variance
-		return s
-	}
-	s.variance += priorVariance(transform.LayerSubject)
-	if overall := l.find(transform.LayerOverall, 0); overall != nil {
-		s.mean += overall.mean
-		s.variance += overall.aged(now)
-		return s
-	}
-	s.variance += priorVariance(transform.LayerOverall)
-	return s
-}
-
-// prior returns the skill of a learner of whom nothing is known: the mean of the
-// year group when that is large enough to be shown.
-func (m *ReadModel) prior(yearGroup uint8) skill {
-	s := skill{variance: priorVariance(transform.LayerOverall) + priorVariance(transform.LayerSubject) + priorVariance(transform.LayerGoal)}
-	if h := m.catalogue.overall.norms[yearGroup].Load(); h != nil && yearGroup > 0 && h.Learners() >= MinGroup {
-		s.mean = h.mean()
-	}
-	return s
 }
 
 // neglectedGoal returns the goal with exercises that has the fewest answers
@@ -229,6 +198,7 @@ func (d *domain) hasExercises() bool {
 
 // picker is the work of one selection.
 type picker struct {
+	model     *ReadModel
 	bank      *bank
 	goal      *domain
 	situation *situation
@@ -240,18 +210,20 @@ type picker struct {
 }
 
 // ground takes the difficulty that all exercises of the goal share off the skill.
-func (p *picker) ground(global *measure) {
-	p.base = p.situation.skill.mean - global.mean
-	p.variance = p.situation.skill.variance + global.variance
-	if g := p.goal.measure.Load(); g != nil {
-		p.base -= g.mean
-		p.variance += g.variance
+func (p *picker) ground() {
+	none := filter.Shared{
+		filter.ComponentGoal:   p.model.gaussian(filter.ComponentGoal, p.goal.measure.Load()),
+		filter.ComponentGlobal: p.model.gaussian(filter.ComponentGlobal, p.model.items.global.Load()),
 	}
+	prediction := filter.Predict(&p.situation.layers, &none, filter.Question{})
+	p.base, p.variance = prediction.Z, prediction.V
 }
 
+// expected returns the probability that the learner answers an exercise right.
 func (p *picker) expected(item *Item) float64 {
-	m := item.measure.Load()
-	return success(p.base-m.mean, p.variance+m.variance)
+	shared := p.model.shared(item)
+	prediction := filter.Predict(&p.situation.layers, &shared, filter.Question{})
+	return prediction.P
 }
 
 func (p *picker) pick(randomShare float64) (*Item, Reason) {

@@ -1,0 +1,206 @@
+package query
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/leerstroom/leerstroom/internal/stream"
+	"github.com/leerstroom/leerstroom/transform"
+)
+
+// Source is where a read model begins: the durable states of partitions and of
+// the item snapshot. The store has both.
+type Source struct {
+	// Restore returns the durable state of a partition.
+	Restore func(ctx context.Context, partition int) (transform.Restored, error)
+	// LoadSnapshot returns the newest values of all components in the versions up
+	// to atMost (0 = all), and the newest version.
+	LoadSnapshot func(ctx context.Context, atMost uint64) (uint64, transform.SnapshotRows, error)
+}
+
+// errGap says that a version of the item snapshot is missing in the topic.
+var errGap = errors.New("versions of the item snapshot are missing")
+
+// The pause before the model is loaded again after following failed.
+const (
+	firstPause   = 200 * time.Millisecond
+	longestPause = 10 * time.Second
+	loadWorkers  = 4
+)
+
+// followed is one round of loading and following.
+type followed struct{ skills, items *stream.Tail }
+
+// Follow loads the model from the source and follows the topics until ctx ends.
+// When a source is away or a message can't be read it says so in the log and
+// begins again from the source, which by then holds newer states; what is in the
+// model stays and is served meanwhile.
+func (m *ReadModel) Follow(ctx context.Context, client *stream.Client, topics stream.Topics, source Source) error {
+	if client == nil || source.Restore == nil || source.LoadSnapshot == nil {
+		return errors.New("follow: client and source are needed")
+	}
+	for pause := firstPause; ; pause = min(2*pause, longestPause) {
+		started := time.Now()
+		err := m.followOnce(ctx, client, topics, source)
+		m.following.Store(nil)
+		if ctx.Err() != nil {
+			return nil
+		}
+		m.config.Logger.WarnContext(ctx, "following skills and items failed, loading again", "error", err)
+		if time.Since(started) > longestPause {
+			pause = firstPause
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case <-timer.C:
+		}
+	}
+}
+
+func (m *ReadModel) followOnce(ctx context.Context, client *stream.Client, topics stream.Topics, source Source) error {
+	from, err := m.load(ctx, source)
+	if err != nil {
+		return err
+	}
+	readers := make([]skillReader, len(from))
+	for i := range readers {
+		readers[i] = skillReader{model: m, decoder: transform.NewDecoder()}
+	}
+	items := &itemReader{model: m, decoder: transform.NewDecoder()}
+	round := &followed{
+		skills: stream.NewTail(client, topics.Skills, from, func(_ context.Context, partition int, messages []stream.Message) error {
+			return readers[partition].handle(partition, messages)
+		}),
+		items: stream.NewTail(client, topics.Items, []int64{0}, func(_ context.Context, _ int, messages []stream.Message) error {
+			return items.handle(messages)
+		}),
+	}
+	m.following.Store(round)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return round.skills.Run(ctx) })
+	group.Go(func() error { return round.items.Run(ctx) })
+	return group.Wait()
+}
+
+// load puts the durable states into the model and returns the offset of `skills`
+// to follow from, per partition. Offsets are those of the checkpoint, and the
+// states may be newer: what is applied twice changes nothing.
+func (m *ReadModel) load(ctx context.Context, source Source) ([]int64, error) {
+	version, snapshot, err := source.LoadSnapshot(ctx, 0)
+	if err != nil {
+		return nil, fmt.Errorf("load item snapshot: %w", err)
+	}
+	m.ApplySnapshot(version, &snapshot)
+	from := make([]int64, m.config.Partitions)
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(loadWorkers)
+	for partition := range from {
+		group.Go(func() error {
+			restored, err := source.Restore(ctx, partition)
+			if err != nil {
+				return fmt.Errorf("load skills of partition %d: %w", partition, err)
+			}
+			m.ApplySkills(&restored.Skills)
+			raise(&m.applied[partition], restored.RawOffset)
+			from[partition] = restored.SkillsOffset + 1
+			return nil
+		})
+	}
+	return from, group.Wait()
+}
+
+// Ready tells whether the model holds everything that was in the topics when it
+// began to follow them.
+func (m *ReadModel) Ready() bool {
+	round := m.following.Load()
+	if round == nil {
+		return false
+	}
+	for _, tail := range []*stream.Tail{round.skills, round.items} {
+		select {
+		case <-tail.CaughtUp():
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// skillReader applies the messages of one partition of `skills`.
+type skillReader struct {
+	model   *ReadModel
+	decoder *transform.Decoder
+	rows    transform.SkillRows
+}
+
+func (r *skillReader) handle(partition int, messages []stream.Message) error {
+	for i := range messages {
+		message := &messages[i]
+		raw, err := message.Int64(stream.HeaderRawOffset)
+		if err != nil {
+			return err
+		}
+		if raw <= r.model.applied[partition].Load() {
+			continue // produced twice
+		}
+		if len(message.Value) > 0 {
+			if err := message.CheckDigest(); err != nil {
+				return err
+			}
+			if err := r.decoder.Skills(message.Value, &r.rows); err != nil {
+				return fmt.Errorf("read skills at offset %d: %w", message.Offset, err)
+			}
+			r.model.ApplySkills(&r.rows)
+		}
+		raise(&r.model.applied[partition], raw)
+		r.model.skillMessages.Add(1)
+	}
+	return nil
+}
+
+// itemReader applies the messages of `items`.
+type itemReader struct {
+	model   *ReadModel
+	decoder *transform.Decoder
+	rows    transform.SnapshotRows
+}
+
+func (r *itemReader) handle(messages []stream.Message) error {
+	for i := range messages {
+		message := &messages[i]
+		number, err := message.Int64(stream.HeaderSnapshot)
+		if err != nil {
+			return err
+		}
+		version, current := uint64(number), r.model.SnapshotVersion()
+		if version <= current {
+			continue
+		}
+		if version > current+1 {
+			return fmt.Errorf("read items at offset %d: version %d follows %d: %w", message.Offset, version, current, errGap)
+		}
+		if err := message.CheckDigest(); err != nil {
+			return err
+		}
+		if err := r.decoder.Items(message.Value, &r.rows); err != nil {
+			return fmt.Errorf("read items at offset %d: %w", message.Offset, err)
+		}
+		r.model.ApplySnapshot(version, &r.rows)
+	}
+	return nil
+}
+
+// raise lifts a mark that only this partition's reader writes.
+func raise(mark *atomic.Int64, to int64) {
+	if to > mark.Load() {
+		mark.Store(to)
+	}
+}

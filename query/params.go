@@ -1,0 +1,144 @@
+package query
+
+import (
+	"encoding/hex"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Limits of what a request may hold.
+const (
+	maxNameBytes   = 200 // of a goal, group, school or exercise
+	maxQueryBytes  = 4096
+	defaultPage    = 100
+	maxPage        = 1000
+	lowestTarget   = 0.05
+	highestTarget  = 0.95
+	defaultTarget  = 0.75
+	tokenHexDigits = 32
+)
+
+// violation says which parameter breaks which rule, never with what value.
+type violation struct{ field, rule string }
+
+func (v *violation) Error() string { return v.field + ": " + v.rule }
+
+// params are the query parameters of a request. The first violation sticks.
+type params struct {
+	values url.Values
+	err    *violation
+}
+
+// readParams reads the query string. A parameter that the endpoint does not
+// know, or one that comes twice, is a violation: a misspelt filter must not
+// quietly select everything.
+func readParams(r *http.Request, known ...string) *params {
+	p := &params{}
+	if r.URL.RawQuery == "" {
+		return p
+	}
+	if len(r.URL.RawQuery) > maxQueryBytes {
+		p.fail("query", "too long")
+		return p
+	}
+	values, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		p.fail("query", "malformed")
+		return p
+	}
+	for name, given := range values {
+		switch {
+		case !slices.Contains(known, name):
+			p.fail("query", "unknown parameter")
+		case len(given) > 1:
+			p.fail(name, "given more than once")
+		}
+	}
+	p.values = values
+	return p
+}
+
+func (p *params) fail(field, rule string) {
+	if p.err == nil {
+		p.err = &violation{field, rule}
+	}
+}
+
+// name reads a goal, group or school; "" when it is absent.
+func (p *params) name(field string) string {
+	if !p.values.Has(field) {
+		return ""
+	}
+	value := p.values.Get(field)
+	if !validName(value) {
+		p.fail(field, "must be 1 to 200 bytes of text without control characters")
+		return ""
+	}
+	return value
+}
+
+// required reads a name that must be there.
+func (p *params) required(field string) string {
+	if !p.values.Has(field) {
+		p.fail(field, "required")
+		return ""
+	}
+	return p.name(field)
+}
+
+// integer reads a whole number between low and high.
+func (p *params) integer(field string, low, high, absent int) int {
+	if !p.values.Has(field) {
+		return absent
+	}
+	value, err := strconv.ParseUint(p.values.Get(field), 10, 31)
+	if err != nil || int(value) < low || int(value) > high {
+		p.fail(field, "must be a whole number from "+strconv.Itoa(low)+" to "+strconv.Itoa(high))
+		return absent
+	}
+	return int(value)
+}
+
+// target reads a probability of success.
+func (p *params) target() float64 {
+	if !p.values.Has("target") {
+		return defaultTarget
+	}
+	value, err := strconv.ParseFloat(p.values.Get("target"), 64)
+	if err != nil || !(value >= lowestTarget && value <= highestTarget) {
+		p.fail("target", "must be a number from 0.05 to 0.95")
+		return defaultTarget
+	}
+	return value
+}
+
+func validName(s string) bool {
+	if s == "" || len(s) > maxNameBytes || !utf8.ValidString(s) {
+		return false
+	}
+	for _, r := range s {
+		if unicode.IsControl(r) {
+			return false
+		}
+	}
+	return true
+}
+
+// parseToken reads the text of a token: 32 lower-case hex digits, so that a
+// token has one spelling.
+func parseToken(text string) (token [16]byte, ok bool) {
+	if len(text) != tokenHexDigits {
+		return token, false
+	}
+	for i := range len(text) {
+		if c := text[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return token, false
+		}
+	}
+	_, err := hex.Decode(token[:], []byte(text))
+	return token, err == nil
+}
