@@ -302,6 +302,16 @@ func (p *Population) TrueSkill(learner int, goal string) float64 {
 	return p.skill(learner, g)
 }
 
+// TrueSubjectSkill returns the learner's skill in logits on a subject: overall
+// and subject part together. An unknown subject gives the overall part.
+func (p *Population) TrueSubjectSkill(learner int, subject string) float64 {
+	s := slices.Index(p.Subjects, subject)
+	if s < 0 {
+		return p.overall(learner)
+	}
+	return p.overall(learner) + float64(sdSubject*p.normal(drawSubject, uint64(learner)<<8|uint64(s)))
+}
+
 func (p *Population) overall(learner int) float64 {
 	year := float64(p.Learners[learner].YearGroup)
 	return float64(yearGain*(year-middleOfYear)) + float64(sdOverall*p.normal(drawOverall, uint64(learner)))
