@@ -1,6 +1,8 @@
 package keyring_test
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -310,4 +312,57 @@ func FuzzLoad(f *testing.F) {
 			t.Fatalf("a loaded keyset has no primary key: %v", err)
 		}
 	})
+}
+
+func TestMACAllocatesNothing(t *testing.T) {
+	ring := create(t)
+	key, err := ring.Key(keyring.Alias, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mac := keyring.NewMAC(key)
+	var last [16]byte
+	allocs := testing.AllocsPerRun(1000, func() {
+		mac.Begin()
+		mac.Byte(1)
+		mac.Field("12AB00")
+		mac.Text("https://ketenid.nl/201703/0f3a")
+		last = mac.Sum()
+	})
+	if allocs != 0 || last == [16]byte{} {
+		t.Errorf("Sum allocates %v times, want 0", allocs)
+	}
+}
+
+func BenchmarkMAC(b *testing.B) {
+	ring, err := keyring.Create(filepath.Join(b.TempDir(), "keyset.json"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	key, err := ring.Key(keyring.Alias, 1)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, size := range []int{32, 40, 169} {
+		message := make([]byte, size)
+		b.Run(fmt.Sprintf("bytes=%d", size), func(b *testing.B) {
+			mac := keyring.NewMAC(key)
+			b.ReportAllocs()
+			for range b.N {
+				mac.Begin()
+				mac.Bytes(message)
+				mac.Sum()
+			}
+		})
+		b.Run(fmt.Sprintf("bare/bytes=%d", size), func(b *testing.B) {
+			mac := hmac.New(sha256.New, key[:])
+			var sum [32]byte
+			b.ReportAllocs()
+			for range b.N {
+				mac.Reset()
+				mac.Write(message)
+				mac.Sum(sum[:0])
+			}
+		})
+	}
 }

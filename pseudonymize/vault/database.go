@@ -1,0 +1,316 @@
+package vault
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+)
+
+// Kinds of rows of the table; the numbers are part of its schema and of what is
+// sealed.
+const (
+	rowProgress byte = 0
+	rowLearner  byte = 1
+	rowAlias    byte = 2
+)
+
+const saltSealed = sealOverhead + 16 // bytes of a sealed salt
+
+// progress is the sealed content of the progress row.
+type progress struct {
+	epoch               uint32
+	aliasEpoch          uint32
+	changed             int64
+	adopted, adoptedRaw int64
+}
+
+const progressBytes = 4 + 4 + 8 + 8 + 8
+
+func (g *progress) append(dst []byte) []byte {
+	dst = binary.BigEndian.AppendUint32(dst, g.epoch)
+	dst = binary.BigEndian.AppendUint32(dst, g.aliasEpoch)
+	for _, v := range []int64{g.changed, g.adopted, g.adoptedRaw} {
+		dst = binary.BigEndian.AppendUint64(dst, uint64(v))
+	}
+	return dst
+}
+
+func (g *progress) read(src []byte) error {
+	if len(src) != progressBytes {
+		return fmt.Errorf("%w: progress of %d bytes", ErrMalformed, len(src))
+	}
+	g.epoch, g.aliasEpoch = binary.BigEndian.Uint32(src), binary.BigEndian.Uint32(src[4:])
+	for i, v := range []*int64{&g.changed, &g.adopted, &g.adoptedRaw} {
+		*v = int64(binary.BigEndian.Uint64(src[8+8*i:]))
+	}
+	return nil
+}
+
+// restoreQuery packs the rows of one kind and school into one string, which the
+// driver hands over whole: a row costs bytes, not calls. Progress comes first.
+// It is one query, so it sees one state of the table.
+const restoreQuery = `
+SELECT toUInt8(kind) AS k, school, epoch, max(version) AS v, count() AS n,
+       arrayStringConcat(groupArray(multiIf(kind = 'alias', concat(key, learner),
+           kind = 'learner', concat(key, learner, char(flags), sealed), sealed))) AS packed
+FROM %s.identities FINAL
+WHERE partition = ? AND deleted = 0
+GROUP BY kind, school, epoch
+ORDER BY k, school, epoch`
+
+// restore reads the partition's fold from the table.
+func (p *Partition) restore(ctx context.Context) error {
+	p.state, p.pending = NewState(), make(map[Digest][]byte)
+	p.next, p.flushed, p.aliasEpoch = 0, 0, p.vault.config.Ring.Primary()
+	rows, err := p.vault.config.Conn.Query(ctx, fmt.Sprintf(restoreQuery, p.vault.config.Database), uint16(p.number))
+	if err != nil {
+		return fmt.Errorf("read table identities: %w", err)
+	}
+	defer rows.Close()
+	merged := make(map[Learner]LearnerID)
+	for rows.Next() {
+		var kind uint8
+		var school string
+		var epoch uint32
+		var version, count uint64
+		var packed []byte
+		if err := rows.Scan(&kind, &school, &epoch, &version, &count, &packed); err != nil {
+			return fmt.Errorf("read table identities: %w", err)
+		}
+		switch kind {
+		case rowProgress:
+			err = p.restoreProgress(packed, version)
+		case rowLearner:
+			err = p.restoreLearners(packed, school, int(count), merged)
+		case rowAlias:
+			if epoch == p.aliasEpoch { // others are leftovers of a rotation
+				err = p.restoreAliases(packed, int(count))
+			}
+		}
+		clear(packed)
+		if err != nil {
+			return fmt.Errorf("read table identities: %w", err)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("read table identities: %w", err)
+	}
+	for l, id := range merged {
+		if p.state.merged[l] = p.state.ids.find(&id, p.state.secrets); p.state.merged[l] == 0 {
+			return fmt.Errorf("read table identities: %w: a learner is merged into an unknown one", ErrMalformed)
+		}
+		p.state.flags[l] |= flagMerged
+	}
+	p.state.changedLearners, p.state.changedAliases = nil, nil
+	if p.digester, err = NewDigester(p.vault.config.Ring, p.aliasEpoch); err != nil {
+		return err
+	}
+	return nil
+}
+
+func (p *Partition) restoreProgress(packed []byte, version uint64) error {
+	plain, err := p.sealer.Open(nil, packed, []byte(contextRow), []byte{rowProgress}, p.partition[:])
+	if err != nil {
+		return fmt.Errorf("progress: %w", err)
+	}
+	var g progress
+	if err := g.read(plain); err != nil {
+		return err
+	}
+	p.next, p.flushed, p.aliasEpoch = int64(version), int64(version), g.aliasEpoch
+	p.state.adoption = adoption{epoch: g.epoch, changed: g.changed, adopted: g.adopted, adoptedRaw: g.adoptedRaw}
+	return nil
+}
+
+func (p *Partition) restoreLearners(packed []byte, school string, count int, merged map[Learner]LearnerID) error {
+	const width = 16 + 16 + 1 + saltSealed
+	if len(packed) != count*width {
+		return fmt.Errorf("%w: %d learners in %d bytes", ErrMalformed, count, len(packed))
+	}
+	for ; len(packed) > 0; packed = packed[width:] {
+		secret := Secret{ID: LearnerID(packed[:16])}
+		salt, err := p.sealer.Open(p.scratch[:0], packed[33:width], []byte(contextRow), []byte{rowLearner}, p.partition[:], secret.ID[:])
+		if err != nil {
+			return fmt.Errorf("salt: %w", err)
+		}
+		if len(salt) != len(secret.Salt) {
+			return fmt.Errorf("%w: salt of %d bytes", ErrMalformed, len(salt))
+		}
+		p.scratch = salt
+		copy(secret.Salt[:], salt)
+		clear(salt)
+		if p.state.ids.find(&secret.ID, p.state.secrets) != 0 {
+			return fmt.Errorf("%w: a learner stands there twice", ErrMalformed)
+		}
+		l := p.state.add(secret, school)
+		p.state.flags[l] = packed[32] &^ flagMerged
+		if packed[32]&flagMerged != 0 {
+			merged[l] = LearnerID(packed[16:32])
+		}
+		// add() notes a change, of which there is none.
+		p.state.changedLearners = p.state.changedLearners[:0]
+	}
+	return nil
+}
+
+func (p *Partition) restoreAliases(packed []byte, count int) error {
+	const width = 32
+	if len(packed) != count*width {
+		return fmt.Errorf("%w: %d aliases in %d bytes", ErrMalformed, count, len(packed))
+	}
+	p.state.aliases.reserve(p.state.aliases.used + count)
+	for ; len(packed) > 0; packed = packed[width:] {
+		digest, id := Digest(packed[:16]), LearnerID(packed[16:32])
+		l := p.state.ids.find(&id, p.state.secrets)
+		if l == 0 {
+			return fmt.Errorf("%w: an alias of an unknown learner", ErrMalformed)
+		}
+		p.state.aliases.set(&digest, l)
+	}
+	return nil
+}
+
+// FlushDue tells whether enough waits for the table to be worth a write.
+func (p *Partition) FlushDue() bool { return p.waiting() > flushEntries }
+
+// Unflushed tells whether the table lacks something of the fold.
+func (p *Partition) Unflushed() bool { return p.mode == Own && p.next > p.flushed }
+
+// Full tells that too much waits for the table to go on without it.
+func (p *Partition) Full() bool { return p.waiting() > maxEntries }
+
+func (p *Partition) waiting() int { return len(p.pending) + len(p.state.changedLearners) }
+
+// Flush writes what changed since the last flush, with the offset that it
+// reflects, as one block. It does nothing when the table is up to date.
+func (p *Partition) Flush(ctx context.Context) error {
+	if !p.Unflushed() {
+		return nil
+	}
+	rows := rowBlock{partition: uint16(p.number), version: uint64(p.next)}
+	if err := p.learnerRows(&rows); err != nil {
+		return fmt.Errorf("flush registry of partition %d: %w", p.number, err)
+	}
+	for digest, sealed := range p.pending {
+		rows.alias(p.aliasEpoch, digest, p.state.aliasOwner(&digest), sealed)
+	}
+	if err := p.progressRow(&rows); err != nil {
+		return fmt.Errorf("flush registry of partition %d: %w", p.number, err)
+	}
+	if err := rows.insert(ctx, p.vault.config.Conn, p.vault.config.Database); err != nil {
+		return fmt.Errorf("flush registry of partition %d: %w", p.number, err)
+	}
+	p.flushed = p.next
+	p.state.changedLearners = p.state.changedLearners[:0]
+	clear(p.pending)
+	return nil
+}
+
+// aliasOwner returns id and school of the learner that an alias is bound to
+// itself, not following merges; ok is false when it is bound to nobody.
+func (s *State) aliasOwner(d *Digest) (owner aliasOwner) {
+	if l := s.aliases.find(d); l != 0 {
+		owner = aliasOwner{id: s.secrets[l].ID, school: s.School(s.root(l)), bound: true}
+	}
+	return owner
+}
+
+type aliasOwner struct {
+	id     LearnerID
+	school string
+	bound  bool
+}
+
+func (p *Partition) learnerRows(rows *rowBlock) error {
+	done := make(map[Learner]bool, len(p.state.changedLearners))
+	for _, l := range p.state.changedLearners {
+		if done[l] {
+			continue
+		}
+		done[l] = true
+		secret := p.state.Secret(l)
+		sealed, err := p.sealer.Seal(nil, secret.Salt[:], []byte(contextRow), []byte{rowLearner}, p.partition[:], secret.ID[:])
+		if err != nil {
+			return err
+		}
+		var into LearnerID
+		if p.state.flags[l]&flagMerged != 0 {
+			into = p.state.secrets[p.state.merged[l]].ID
+		}
+		rows.add(rowLearner, 0, secret.ID, into, p.state.School(l), p.state.flags[l], sealed, false)
+	}
+	return nil
+}
+
+func (p *Partition) progressRow(rows *rowBlock) error {
+	a := &p.state.adoption
+	g := progress{epoch: a.epoch, aliasEpoch: p.aliasEpoch, changed: a.changed, adopted: a.adopted, adoptedRaw: a.adoptedRaw}
+	sealed, err := p.sealer.Seal(nil, g.append(nil), []byte(contextRow), []byte{rowProgress}, p.partition[:])
+	if err != nil {
+		return err
+	}
+	rows.add(rowProgress, 0, [16]byte{}, LearnerID{}, "", 0, sealed, false)
+	return nil
+}
+
+// rowBlock is one insert block of the table, by columns.
+type rowBlock struct {
+	partition uint16
+	version   uint64
+
+	kinds         []int8
+	epochs        []uint32
+	keys, owners  [][]byte
+	schools       []string
+	flags, delete []uint8
+	sealed        [][]byte
+}
+
+func (b *rowBlock) alias(epoch uint32, digest Digest, owner aliasOwner, sealed []byte) {
+	if owner.bound {
+		b.add(rowAlias, epoch, digest, owner.id, owner.school, 0, sealed, false)
+	} else {
+		b.add(rowAlias, epoch, digest, LearnerID{}, "", 0, nil, true)
+	}
+}
+
+func (b *rowBlock) add(kind byte, epoch uint32, key [16]byte, owner LearnerID, school string, flags uint8, sealed []byte, deleted bool) {
+	b.kinds = append(b.kinds, int8(kind))
+	b.epochs = append(b.epochs, epoch)
+	b.keys = append(b.keys, key[:])
+	b.owners = append(b.owners, owner[:])
+	b.schools = append(b.schools, school)
+	b.flags = append(b.flags, flags)
+	b.sealed = append(b.sealed, sealed)
+	b.delete = append(b.delete, bit(deleted))
+}
+
+func repeat[T any](value T, n int) []T {
+	out := make([]T, n)
+	for i := range out {
+		out[i] = value
+	}
+	return out
+}
+
+func (b *rowBlock) insert(ctx context.Context, conn clickhouse.Conn, database string) error {
+	n := len(b.kinds)
+	batch, err := conn.PrepareBatch(ctx, "INSERT INTO "+database+
+		".identities (partition, kind, epoch, key, learner, school, flags, sealed, version, deleted)")
+	if err != nil {
+		return fmt.Errorf("insert into table identities: %w", err)
+	}
+	defer batch.Close()
+	for i, column := range []any{repeat(b.partition, n), b.kinds, b.epochs, b.keys, b.owners, b.schools, b.flags, b.sealed,
+		repeat(b.version, n), b.delete} {
+		if err := batch.Column(i).Append(column); err != nil {
+			return fmt.Errorf("insert into table identities: column %d: %w", i, err)
+		}
+	}
+	if err := batch.Send(); err != nil {
+		return fmt.Errorf("insert into table identities: %w", err)
+	}
+	return nil
+}
