@@ -62,6 +62,17 @@ func (c *Catalog) name(n *names, i int32) string {
 // Item returns the number of an exercise, by its answer.ItemKey.
 func (c *Catalog) Item(key string) int32 { return c.number(&c.items, key) }
 
+// item returns the number of an exercise without making a string of its key.
+func (c *Catalog) item(key []byte) int32 {
+	c.mu.RLock()
+	i, ok := c.items.numbers[string(key)]
+	c.mu.RUnlock()
+	if ok {
+		return i
+	}
+	return c.Item(string(key))
+}
+
 // Goal returns the number of a goal.
 func (c *Catalog) Goal(goal string) int32 { return c.number(&c.goals, goal) }
 

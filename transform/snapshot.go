@@ -1,69 +1,76 @@
 package transform
 
-// Priors of the components of a difficulty, for what no snapshot holds yet. Means
-// are 0.
-const (
-	itemPrior   = 1.0
-	goalPrior   = 0.6
-	globalPrior = 4.0
-)
+import "github.com/leerstroom/leerstroom/transform/filter"
 
 // pageSize is small, because a version changes items that lie far apart and
 // every page with a change is copied.
 const pageSize = 64
 
-type normal struct{ mean, variance float64 }
-
-type page [pageSize]normal
+type page [pageSize]filter.Gaussian
 
 // Snapshot is one version of the difficulties of all exercises. It is immutable;
 // versions share the pages that did not change. Version 0 holds the priors.
+// Means are difficulties: higher is harder, for the global component too.
 type Snapshot struct {
 	version uint64
+	prior   [3]filter.Gaussian // by Component, of what the snapshot doesn't hold
 	items   pages
 	goals   pages
-	global  normal
+	global  filter.Gaussian
 }
 
 type pages []*page
 
-func (p pages) at(i int32, prior float64) normal {
+func (p pages) at(i int32, prior filter.Gaussian) filter.Gaussian {
 	if slot := int(i / pageSize); slot < len(p) && p[slot] != nil {
-		if n := p[slot][i%pageSize]; n.variance > 0 {
-			return n
+		if g := p[slot][i%pageSize]; g.Variance > 0 {
+			return g
 		}
 	}
-	return normal{variance: prior}
+	return prior
 }
 
-// EmptySnapshot returns version 0.
-func EmptySnapshot() *Snapshot { return &Snapshot{global: normal{variance: globalPrior}} }
+// EmptySnapshot returns version 0 under the parameters of the filter.
+func EmptySnapshot(parameters *filter.Parameters) *Snapshot {
+	s := &Snapshot{prior: parameters.Shared}
+	// The filter's global component is an easiness.
+	s.prior[ComponentGlobal].Mean = -s.prior[ComponentGlobal].Mean
+	s.global = s.prior[ComponentGlobal]
+	return s
+}
 
 // Version returns the number of the version.
 func (s *Snapshot) Version() uint64 { return s.version }
 
-// Item returns mean and variance of the item component of an exercise, by its
-// number in the catalog of the process.
-func (s *Snapshot) Item(item int32) (mean, variance float64) {
-	n := s.items.at(item, itemPrior)
-	return n.mean, n.variance
+// Item returns the item component of an exercise, by its number in the catalog
+// of the process.
+func (s *Snapshot) Item(item int32) filter.Gaussian {
+	return s.items.at(item, s.prior[ComponentItem])
 }
 
-// Goal returns mean and variance of the component of a goal.
-func (s *Snapshot) Goal(goal int32) (mean, variance float64) {
-	n := s.goals.at(goal, goalPrior)
-	return n.mean, n.variance
+// Goal returns the component of a goal, by its number in the catalog.
+func (s *Snapshot) Goal(goal int32) filter.Gaussian {
+	return s.goals.at(goal, s.prior[ComponentGoal])
 }
 
-// Global returns mean and variance of the component that all exercises share.
-func (s *Snapshot) Global() (mean, variance float64) { return s.global.mean, s.global.variance }
+// Global returns the component that all exercises share.
+func (s *Snapshot) Global() filter.Gaussian { return s.global }
+
+// shared puts the components of an exercise together as the filter wants them.
+func (s *Snapshot) shared(item, goal filter.Gaussian) filter.Shared {
+	return filter.Shared{
+		filter.ComponentItem:   item,
+		filter.ComponentGoal:   goal,
+		filter.ComponentGlobal: {Mean: -s.global.Mean, Variance: s.global.Variance},
+	}
+}
 
 // With returns the version that the rows describe. The receiver stays as it is.
 func (s *Snapshot) With(catalog *Catalog, rows *SnapshotRows) *Snapshot {
-	next := &Snapshot{version: rows.Version, global: s.global}
+	next := &Snapshot{version: rows.Version, prior: s.prior, global: s.global}
 	items, goals := copyOnWrite{shared: s.items}, copyOnWrite{shared: s.goals}
 	for i := range rows.Component {
-		value := normal{mean: rows.Mean[i], variance: rows.Variance[i]}
+		value := filter.Gaussian{Mean: rows.Mean[i], Variance: rows.Variance[i]}
 		switch rows.Component[i] {
 		case ComponentItem:
 			items.set(catalog.Item(rows.Key[i]), value)
@@ -84,7 +91,7 @@ type copyOnWrite struct {
 	copied []bool
 }
 
-func (c *copyOnWrite) set(i int32, value normal) {
+func (c *copyOnWrite) set(i int32, value filter.Gaussian) {
 	if c.own == nil {
 		c.own = append(make(pages, 0, len(c.shared)+1), c.shared...)
 		c.copied = make([]bool, len(c.own))

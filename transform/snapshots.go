@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/leerstroom/leerstroom/internal/stream"
+	"github.com/leerstroom/leerstroom/transform/filter"
 )
 
 // SnapshotsConfig says where the versions of the item snapshot come from.
@@ -20,6 +21,7 @@ type SnapshotsConfig struct {
 	Topic       string // `items`
 	Persistence Persistence
 	Catalog     *Catalog
+	Parameters  filter.Parameters // as the partitions use them; the zero value means the defaults
 	// Window is how many versions are kept beside the newest, for partitions
 	// that replay; 0 means 64. Older ones are loaded from the store.
 	Window   int
@@ -55,6 +57,9 @@ func NewSnapshots(config SnapshotsConfig) (*Snapshots, error) {
 	}
 	if config.Window == 0 {
 		config.Window = 64
+	}
+	if config.Parameters == (filter.Parameters{}) {
+		config.Parameters = filter.DefaultParameters()
 	}
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)
@@ -163,7 +168,7 @@ func (s *Snapshots) Newest() *Snapshot { return s.newest.Load() }
 // At returns a version that was seen before, from memory or from the store.
 func (s *Snapshots) At(ctx context.Context, version uint64) (*Snapshot, error) {
 	if version == 0 {
-		return EmptySnapshot(), nil
+		return EmptySnapshot(&s.config.Parameters), nil
 	}
 	if found := s.keptVersion(version); found != nil {
 		return found, nil
@@ -221,7 +226,7 @@ func (s *Snapshots) fetch(ctx context.Context, atMost uint64) (*Snapshot, error)
 		return nil, fmt.Errorf("load item snapshot: %w", err)
 	}
 	rows.Version = version
-	return EmptySnapshot().With(s.config.Catalog, &rows), nil
+	return EmptySnapshot(&s.config.Parameters).With(s.config.Catalog, &rows), nil
 }
 
 // itemsLookBack is how many versions earlier than needed the reading of `items`

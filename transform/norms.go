@@ -1,0 +1,199 @@
+package transform
+
+import (
+	"cmp"
+	"math/bits"
+	"slices"
+	"strings"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/leerstroom/leerstroom/transform/filter"
+)
+
+// The norm histograms of a partition are counted from its layers when they are
+// asked for, not kept: an answer moves the overall layer, and with it the skill
+// of its learner at every subject and goal, so keeping them would touch them all
+// for each answer. Counting is a pure function of the layers: replays, repeats
+// and removals need no bookkeeping.
+
+// normState is what was handed out last.
+type normState struct {
+	entries []normEntry        // scratch
+	digests map[normKey]uint64 // of the histogram handed out last
+	// moved holds the year groups that learners have left since, as bits. What
+	// they leave behind may be empty and must be handed out together with the
+	// state that no longer names it.
+	moved map[uint32]uint16
+}
+
+type normKey struct {
+	kind      Layer
+	yearGroup uint8
+	key       int32
+}
+
+// normEntry places one layer of one learner in a histogram.
+type normEntry struct {
+	normKey
+	bin uint16
+}
+
+func (a normEntry) compare(b normEntry) int {
+	if a.kind != b.kind {
+		return cmp.Compare(a.kind, b.kind)
+	}
+	if a.key != b.key {
+		return cmp.Compare(a.key, b.key)
+	}
+	if a.yearGroup != b.yearGroup {
+		return cmp.Compare(a.yearGroup, b.yearGroup)
+	}
+	return cmp.Compare(a.bin, b.bin)
+}
+
+// NormsDue tells whether the next checkpoint must hold the norms.
+func (p *Partition) NormsDue() bool { return len(p.norms.moved) > 0 }
+
+// leave remembers that a learner with answers has left a year group.
+func (n *normState) leave(owner uint32, yearGroup uint8) {
+	if n.moved == nil {
+		n.moved = make(map[uint32]uint16)
+	}
+	n.moved[owner] |= 1 << yearGroup
+}
+
+// TakeNorms appends the norm histograms that differ from what it returned last,
+// ordered by layer, key and year group; those that became empty come without
+// bins. A learner counts in the year group of the last answer; the skill that
+// counts for a subject or goal is that of its layer together with the wider ones.
+func (p *Partition) TakeNorms(dst *NormRows) {
+	if p.norms.digests == nil {
+		p.norms.digests = make(map[normKey]uint64)
+	}
+	entries := p.placeLayers(p.norms.entries[:0])
+	clear(p.norms.moved)
+	slices.SortFunc(entries, normEntry.compare)
+	p.norms.entries = entries
+	start := dst.Len()
+	present := make(map[normKey]bool, len(p.norms.digests))
+	for first := 0; first < len(entries); {
+		end := first + 1
+		for end < len(entries) && entries[end].normKey == entries[first].normKey {
+			end++
+		}
+		present[entries[first].normKey] = true
+		p.appendNorm(dst, entries[first:end])
+		first = end
+	}
+	for key := range p.norms.digests {
+		if !present[key] {
+			delete(p.norms.digests, key)
+			p.appendNormRow(dst, key, nil, nil)
+		}
+	}
+	sortNorms(dst, start)
+}
+
+// placeLayers appends an entry per layer that has moved.
+func (p *Partition) placeLayers(dst []normEntry) []normEntry {
+	for i := range p.layers.n {
+		l := p.layers.at(i)
+		if l.answers == 0 {
+			continue
+		}
+		owner := p.learners.at(l.learner)
+		key := normKey{kind: l.kind, yearGroup: p.about.all[owner.about].yearGroup, key: l.key}
+		dst = append(dst, normEntry{normKey: key, bin: Bin(p.skillAt(l, owner))})
+		for left := p.norms.moved[l.learner]; left != 0; left &= left - 1 {
+			key.yearGroup = uint8(bits.TrailingZeros16(left))
+			if _, known := p.norms.digests[key]; !known {
+				p.norms.digests[key] = 0
+			}
+		}
+	}
+	return dst
+}
+
+// skillAt returns the skill of a learner at the width of a layer.
+func (p *Partition) skillAt(l *layer, owner *learner) float64 {
+	skill := filter.Learner{LayerOverall: p.layers.at(owner.overall).Gaussian}
+	if l.parent != 0 {
+		skill[LayerSubject] = p.layers.at(l.parent - 1).Gaussian
+	}
+	if l.kind != LayerOverall {
+		skill[l.kind] = l.Gaussian
+	}
+	return skill.Skill().Mean
+}
+
+// appendNorm appends one histogram when it is not what was handed out last.
+func (p *Partition) appendNorm(dst *NormRows, entries []normEntry) {
+	var bins []uint16
+	var counts []int64
+	for _, e := range entries {
+		if n := len(bins); n > 0 && bins[n-1] == e.bin {
+			counts[n-1]++
+			continue
+		}
+		bins, counts = append(bins, e.bin), append(counts, 1)
+	}
+	digest := digestNorm(bins, counts)
+	if p.norms.digests[entries[0].normKey] == digest {
+		return
+	}
+	p.norms.digests[entries[0].normKey] = digest
+	p.appendNormRow(dst, entries[0].normKey, bins, counts)
+}
+
+func (p *Partition) appendNormRow(dst *NormRows, key normKey, bins []uint16, counts []int64) {
+	name := ""
+	switch key.kind {
+	case LayerOverall:
+	case LayerSubject:
+		name = p.catalog.SubjectName(key.key)
+	case LayerGoal:
+		name = p.catalog.GoalName(key.key)
+	}
+	dst.Layer = append(dst.Layer, key.kind)
+	dst.Key = append(dst.Key, name)
+	dst.YearGroup = append(dst.YearGroup, key.yearGroup)
+	dst.Bins = append(dst.Bins, bins)
+	dst.Counts = append(dst.Counts, counts)
+	dst.Position = append(dst.Position, p.position)
+}
+
+func digestNorm(bins []uint16, counts []int64) uint64 {
+	var digest xxhash.Digest
+	digest.Reset()
+	var word [10]byte
+	for i, bin := range bins {
+		n := uint64(counts[i])
+		word = [10]byte{byte(bin), byte(bin >> 8), byte(n), byte(n >> 8), byte(n >> 16), byte(n >> 24),
+			byte(n >> 32), byte(n >> 40), byte(n >> 48), byte(n >> 56)}
+		// Write to a digest can't fail.
+		_, _ = digest.Write(word[:])
+	}
+	return digest.Sum64()
+}
+
+// sortNorms orders rows from start on by what they are about, since numbers of
+// names differ between processes.
+func sortNorms(rows *NormRows, start int) {
+	order := make([]int, rows.Len()-start)
+	for i := range order {
+		order[i] = start + i
+	}
+	slices.SortFunc(order, func(a, b int) int {
+		return cmp.Or(cmp.Compare(rows.Layer[a], rows.Layer[b]), strings.Compare(rows.Key[a], rows.Key[b]),
+			cmp.Compare(rows.YearGroup[a], rows.YearGroup[b]))
+	})
+	var sorted NormRows
+	for _, i := range order {
+		sorted.Append(rows, i)
+	}
+	for n, i := 0, start; n < sorted.Len(); n, i = n+1, i+1 {
+		rows.Layer[i], rows.Key[i], rows.YearGroup[i] = sorted.Layer[n], sorted.Key[n], sorted.YearGroup[n]
+		rows.Bins[i], rows.Counts[i], rows.Position[i] = sorted.Bins[n], sorted.Counts[n], sorted.Position[n]
+	}
+}
