@@ -1,0 +1,251 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/ClickHouse/ch-go"
+	"github.com/ClickHouse/ch-go/proto"
+
+	"github.com/leerstroom/leerstroom/internal/answer"
+	"github.com/leerstroom/leerstroom/transform"
+)
+
+// Restore implements transform.Persistence. The partition may write again when
+// it had to stop because of ErrRejected.
+//
+// The order of reading matters when another process is still writing: skills may
+// be newer than progress, and sums must not be older than skills.
+func (s *Store) Restore(ctx context.Context, partition int) (transform.Restored, error) {
+	s.writer.join(partition)
+	restored := transform.Restored{RawOffset: -1, AnswersOffset: -1, SkillsOffset: -1}
+	if err := s.catchUp(ctx, "progress", "skills", "item_sums"); err != nil {
+		return restored, fmt.Errorf("restore partition %d: %w", partition, err)
+	}
+	if err := s.loadProgress(ctx, partition, &restored); err != nil {
+		return restored, fmt.Errorf("restore partition %d: progress: %w", partition, err)
+	}
+	if err := s.loadSkills(ctx, partition, &restored.Skills); err != nil {
+		return restored, fmt.Errorf("restore partition %d: skills: %w", partition, err)
+	}
+	sums, err := s.LoadSums(ctx, partition)
+	if err != nil {
+		return restored, fmt.Errorf("restore partition %d: %w", partition, err)
+	}
+	restored.Sums = sums
+	return restored, nil
+}
+
+// catchUp waits until the replica that is read has what was acknowledged.
+func (s *Store) catchUp(ctx context.Context, tables ...string) error {
+	if !s.config.Replicated {
+		return nil
+	}
+	for _, t := range tables {
+		if err := s.read(ctx, func() ch.Query { return ch.Query{Body: "SYSTEM SYNC REPLICA " + s.table(t)} }); err != nil {
+			return fmt.Errorf("sync replica of %s: %w", t, err)
+		}
+	}
+	return nil
+}
+
+// read runs a query, again when the connection or the server fails in a way that
+// passes, until ctx ends. prepare makes the query anew for each attempt and
+// empties what it fills.
+func (s *Store) read(ctx context.Context, prepare func() ch.Query) error {
+	pause := newBackoff()
+	for {
+		err := s.pool.do(ctx, prepare())
+		if err == nil || permanent(err) || ctx.Err() != nil {
+			return err
+		}
+		s.config.Logger.WarnContext(ctx, "query failed, trying again", "error", err)
+		if !pause.wait(ctx) {
+			return fmt.Errorf("%w (last error: %w)", context.Cause(ctx), err)
+		}
+	}
+}
+
+func ofPartition(partition int) []proto.Parameter {
+	return ch.Parameters(map[string]any{"partition": partition})
+}
+
+func (s *Store) loadProgress(ctx context.Context, partition int, r *transform.Restored) error {
+	var position, version proto.ColUInt64
+	var raw, answers, skills proto.ColInt64
+	err := s.read(ctx, func() ch.Query {
+		return ch.Query{
+			Body: "SELECT position, raw_offset, answers_offset, skills_offset, snapshot_version FROM " + s.table("progress") +
+				" FINAL WHERE partition = {partition:UInt16}",
+			Parameters: ofPartition(partition),
+			Result: proto.Results{{Name: "position", Data: &position}, {Name: "raw_offset", Data: &raw},
+				{Name: "answers_offset", Data: &answers}, {Name: "skills_offset", Data: &skills}, {Name: "snapshot_version", Data: &version}},
+			OnResult: func(_ context.Context, block proto.Block) error {
+				for i := range block.Rows {
+					r.Position, r.RawOffset = answer.Position(position[i]), raw[i]
+					r.AnswersOffset, r.SkillsOffset, r.SnapshotVersion = answers[i], skills[i], version[i]
+				}
+				return nil
+			},
+		}
+	})
+	return err
+}
+
+// wordResult reads LowCardinality(String). Equal words of all blocks share their
+// memory.
+type wordResult struct {
+	proto.ColLowCardinalityRaw
+	index proto.ColStr
+	known map[string]string
+	words []string // of the block
+}
+
+func newWordResult() *wordResult {
+	w := &wordResult{known: make(map[string]string)}
+	w.Index = &w.index
+	return w
+}
+
+// appendTo adds the rows of a block.
+func (w *wordResult) appendTo(rows []string) []string {
+	w.words = w.words[:0]
+	for i := range w.index.Rows() {
+		text := w.index.RowBytes(i)
+		word, ok := w.known[string(text)]
+		if !ok {
+			word = string(text)
+			w.known[word] = word
+		}
+		w.words = append(w.words, word)
+	}
+	switch w.Key {
+	case proto.KeyUInt8:
+		return lookUp(rows, w.words, w.Keys8)
+	case proto.KeyUInt16:
+		return lookUp(rows, w.words, w.Keys16)
+	case proto.KeyUInt32:
+		return lookUp(rows, w.words, w.Keys32)
+	}
+	return lookUp(rows, w.words, w.Keys64)
+}
+
+func lookUp[K uint8 | uint16 | uint32 | uint64](rows, words []string, keys []K) []string {
+	for _, k := range keys {
+		rows = append(rows, words[k])
+	}
+	return rows
+}
+
+// skillsResult reads blocks of skills.
+type skillsResult struct {
+	learner                       proto.ColFixedStr16
+	layer, yearGroup              proto.ColUInt8
+	key, subject, school, group   *wordResult
+	keyEpoch, answers             proto.ColUInt32
+	mean, variance                proto.ColFloat64
+	lastAt                        proto.ColInt64
+	fastMean, slowMean, lastScore proto.ColFloat64
+	position, recentValues        proto.ColUInt64
+	recent                        proto.ColArr[uint64]
+}
+
+const skillsColumns = "learner, toUInt8(layer) AS layer_number, key, subject, school, `group`, year_group, key_epoch, mean, variance, answers, " +
+	"toUnixTimestamp64Milli(last_at) AS last_ms, fast_mean, slow_mean, last_score, position, recent"
+
+func (r *skillsResult) results() proto.Results {
+	r.key, r.subject, r.school, r.group = newWordResult(), newWordResult(), newWordResult(), newWordResult()
+	r.recent.Data = &r.recentValues
+	return proto.Results{{Name: "learner", Data: &r.learner}, {Name: "layer_number", Data: &r.layer}, {Name: "key", Data: r.key},
+		{Name: "subject", Data: r.subject}, {Name: "school", Data: r.school}, {Name: "group", Data: r.group},
+		{Name: "year_group", Data: &r.yearGroup}, {Name: "key_epoch", Data: &r.keyEpoch}, {Name: "mean", Data: &r.mean},
+		{Name: "variance", Data: &r.variance}, {Name: "answers", Data: &r.answers}, {Name: "last_ms", Data: &r.lastAt},
+		{Name: "fast_mean", Data: &r.fastMean}, {Name: "slow_mean", Data: &r.slowMean}, {Name: "last_score", Data: &r.lastScore},
+		{Name: "position", Data: &r.position}, {Name: "recent", Data: &r.recent}}
+}
+
+func (r *skillsResult) appendTo(rows *transform.SkillRows) {
+	recent := append([]uint64(nil), r.recentValues...) // one piece of memory for the rings of a block
+	begin := uint64(0)
+	for i := range r.learner {
+		rows.Learner = append(rows.Learner, answer.MintToken(r.learner[i]))
+		rows.Layer = append(rows.Layer, transform.Layer(r.layer[i]))
+		rows.Position = append(rows.Position, answer.Position(r.position[i]))
+		end := r.recent.Offsets[i]
+		rows.Recent = append(rows.Recent, recent[begin:end:end])
+		begin = end
+	}
+	rows.Key, rows.Subject = r.key.appendTo(rows.Key), r.subject.appendTo(rows.Subject)
+	rows.School, rows.Group = r.school.appendTo(rows.School), r.group.appendTo(rows.Group)
+	rows.YearGroup = append(rows.YearGroup, r.yearGroup...)
+	rows.KeyEpoch = append(rows.KeyEpoch, r.keyEpoch...)
+	rows.Mean = append(rows.Mean, r.mean...)
+	rows.Variance = append(rows.Variance, r.variance...)
+	rows.Answers = append(rows.Answers, r.answers...)
+	rows.LastAt = append(rows.LastAt, r.lastAt...)
+	rows.FastMean = append(rows.FastMean, r.fastMean...)
+	rows.SlowMean = append(rows.SlowMean, r.slowMean...)
+	rows.LastScore = append(rows.LastScore, r.lastScore...)
+}
+
+func (s *Store) loadSkills(ctx context.Context, partition int, rows *transform.SkillRows) error {
+	return s.read(ctx, func() ch.Query {
+		rows.Reset()
+		var r skillsResult
+		return ch.Query{
+			Body:       "SELECT " + skillsColumns + " FROM " + s.table("skills") + " FINAL WHERE partition = {partition:UInt16}",
+			Parameters: ofPartition(partition),
+			Result:     r.results(),
+			OnResult: func(_ context.Context, block proto.Block) error {
+				if block.Rows > 0 {
+					r.appendTo(rows)
+				}
+				return nil
+			},
+		}
+	})
+}
+
+// LoadSums implements transform.Persistence.
+func (s *Store) LoadSums(ctx context.Context, partition int) (transform.ItemSumRows, error) {
+	var rows transform.ItemSumRows
+	if err := s.catchUp(ctx, "item_sums"); err != nil {
+		return rows, fmt.Errorf("load sums of partition %d: %w", partition, err)
+	}
+	err := s.read(ctx, func() ch.Query {
+		rows.Reset()
+		var component proto.ColUInt8
+		var key proto.ColStr
+		goal, subject := newWordResult(), newWordResult()
+		var gradient, information, answers, scoreSum proto.ColInt64
+		var position proto.ColUInt64
+		return ch.Query{
+			Body: "SELECT toUInt8(component) AS component_number, key, goal, subject, gradient, information, answers, score_sum, position FROM " +
+				s.table("item_sums") + " FINAL WHERE partition = {partition:UInt16}",
+			Parameters: ofPartition(partition),
+			Result: proto.Results{{Name: "component_number", Data: &component}, {Name: "key", Data: &key}, {Name: "goal", Data: goal},
+				{Name: "subject", Data: subject}, {Name: "gradient", Data: &gradient}, {Name: "information", Data: &information},
+				{Name: "answers", Data: &answers}, {Name: "score_sum", Data: &scoreSum}, {Name: "position", Data: &position}},
+			OnResult: func(_ context.Context, block proto.Block) error {
+				if block.Rows == 0 {
+					return nil
+				}
+				for i := range block.Rows {
+					rows.Component = append(rows.Component, transform.Component(component[i]))
+					rows.Key = append(rows.Key, key.Row(i))
+					rows.Position = append(rows.Position, answer.Position(position[i]))
+				}
+				rows.Goal, rows.Subject = goal.appendTo(rows.Goal), subject.appendTo(rows.Subject)
+				rows.Gradient = append(rows.Gradient, gradient...)
+				rows.Information = append(rows.Information, information...)
+				rows.Answers = append(rows.Answers, answers...)
+				rows.ScoreSum = append(rows.ScoreSum, scoreSum...)
+				return nil
+			},
+		}
+	})
+	if err != nil {
+		return rows, fmt.Errorf("load sums of partition %d: %w", partition, err)
+	}
+	return rows, nil
+}

@@ -1,0 +1,26 @@
+-- +goose NO TRANSACTION
+-- +goose Up
+
+-- Index of the dead letters. The letters themselves are sealed and stay in their
+-- topic; here is only where they lie and why.
+
+-- +goose StatementBegin
+CREATE TABLE IF NOT EXISTS {{.Database}}.dead_letters {{.OnCluster}}
+(
+    letter_partition UInt16 COMMENT 'partition of the topic of dead letters',
+    letter_offset UInt64 COMMENT 'offset in it' CODEC(Delta, LZ4),
+    topic LowCardinality(String) COMMENT 'topic that the record came from',
+    partition UInt16 COMMENT 'its partition there',
+    offset Int64 COMMENT 'offset of its message there',
+    row Int32 COMMENT 'its row in the message, -1 = the whole message',
+    rows UInt32 COMMENT 'records in the letter, 0 = unknown',
+    stage LowCardinality(String) COMMENT 'stage that refused it',
+    reason LowCardinality(String) COMMENT 'reason code',
+    bytes UInt32 COMMENT 'size of the sealed letter',
+    written_at DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'when this row was written'
+)
+ENGINE = {{engine "ReplacingMergeTree" "dead_letters"}}
+ORDER BY (letter_partition, letter_offset)
+{{settings}}
+COMMENT 'Where every dead letter lies and why'
+-- +goose StatementEnd
