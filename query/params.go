@@ -116,8 +116,25 @@ func (p *params) target() float64 {
 	return value
 }
 
-func validName(s string) bool {
-	if s == "" || len(s) > maxNameBytes || !utf8.ValidString(s) {
+// cursor reads the place where a page begins: an id or a token of an earlier
+// reply.
+func (p *params) cursor(field string) string {
+	if !p.values.Has(field) {
+		return ""
+	}
+	value := p.values.Get(field)
+	if len(value) > maxItemKeyBytes || !validText(value) {
+		p.fail(field, "must be the value of next in an earlier reply")
+		return ""
+	}
+	return value
+}
+
+func validName(s string) bool { return len(s) <= maxNameBytes && validText(s) }
+
+// validText tells whether s is some text without control characters.
+func validText(s string) bool {
+	if s == "" || !utf8.ValidString(s) {
 		return false
 	}
 	for _, r := range s {
@@ -141,4 +158,12 @@ func parseToken(text string) (token [16]byte, ok bool) {
 	}
 	_, err := hex.Decode(token[:], []byte(text))
 	return token, err == nil
+}
+
+// failed returns the first violation, if any.
+func (p *params) failed() error {
+	if p.err == nil {
+		return nil
+	}
+	return p.err
 }

@@ -63,7 +63,7 @@ func TestPercentileAgainstBruteForce(t *testing.T) {
 				t.Fatalf("Standing(%d) = %+v, %v, want one percentile", i, s, ok)
 			}
 			p := s.Percentiles[0]
-			for _, c := range []struct{ got, at float64 }{{p.Percentile, skills[i]}, {p.Low, skills[i] - 1.6448536269514722*0.2}, {p.High, skills[i] + 1.6448536269514722*0.2}} {
+			for _, c := range []struct{ got, at float64 }{{p.Percentile, skills[i]}, {p.Low, skills[i] - 1.6448536269514722*p.SE}, {p.High, skills[i] + 1.6448536269514722*p.SE}} {
 				worst = max(worst, math.Abs(c.got-midRank(sorted, c.at)))
 			}
 		}
