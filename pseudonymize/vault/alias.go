@@ -52,8 +52,8 @@ func isASCII(s string) bool {
 	return true
 }
 
-// checkAlias refuses what can't be stored; it names the field, not the value.
-func checkAlias(a *Alias) error {
+// Check refuses what can't be stored; it names the field, not the value.
+func Check(a *Alias) error {
 	switch {
 	case a.School == "" || len(a.School) > maxSchoolBytes:
 		return fmt.Errorf("%w: school of %d bytes", errAlias, len(a.School))

@@ -337,13 +337,15 @@ func (p *Partition) Create(ctx context.Context, aliases []Alias, rostered bool) 
 }
 
 // creations makes one message's worth of records for the unknown ones of the
-// aliases.
+// aliases, one each.
 func (p *Partition) creations(aliases []Alias, rostered bool) (records []Record, rest []Alias, err error) {
+	seen := make(map[Digest]bool)
 	for size := 1; len(aliases) > 0 && size <= maxMessageBytes-maxRecordBytes; aliases = aliases[1:] {
 		digest := p.digester.Of(&aliases[0])
-		if p.state.Lookup(&digest) != 0 {
+		if seen[digest] || p.state.Lookup(&digest) != 0 {
 			continue
 		}
+		seen[digest] = true
 		secret, err := p.vault.mint(&digest)
 		if err != nil {
 			return nil, nil, err

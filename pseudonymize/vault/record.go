@@ -74,7 +74,7 @@ func beginRecords(dst []byte) []byte { return append(dst, recordsVersion) }
 // appendRecord adds a record to a message.
 func appendRecord(dst []byte, r *Record) ([]byte, error) {
 	if r.HasAlias() {
-		if err := checkAlias(&r.Alias); err != nil {
+		if err := Check(&r.Alias); err != nil {
 			return dst, err
 		}
 	}
@@ -221,7 +221,7 @@ func (r *recordReader) alias() Alias {
 	a.Publisher = r.text(maxPublisherBytes)
 	a.Value = r.text(maxValueBytes)
 	if r.err == nil {
-		if err := checkAlias(&a); err != nil {
+		if err := Check(&a); err != nil {
 			r.fail(err.Error())
 		}
 	}
