@@ -78,14 +78,15 @@ type Parameters struct {
 // DefaultParameters returns the constants that are used when nothing better is
 // known: a population in which learners differ by one logit and items by one
 // logit, and goals by about three quarters of one. Skill at a goal moves while it
-// is being practised (.03 per answer), the overall level hardly (.002); in a year
-// of silence the knowledge of a layer ages by about a third of its prior.
+// is being practised (.01 per answer), the overall level hardly (.001); after a
+// year of silence a goal is nearly as unknown as at the start, the overall level
+// by a third. Predictions hardly change when a drift is doubled or halved.
 func DefaultParameters() Parameters {
 	return Parameters{
 		Learner: [Layers]LayerParameters{
-			LayerOverall: {Variance: 1, DriftPerAnswer: 0.002, DriftPerDay: 0.001},
-			LayerSubject: {Variance: 0.4, DriftPerAnswer: 0.005, DriftPerDay: 0.0005},
-			LayerGoal:    {Variance: 0.6, DriftPerAnswer: 0.03, DriftPerDay: 0.001},
+			LayerOverall: {Variance: 1, DriftPerAnswer: 0.001, DriftPerDay: 0.001},
+			LayerSubject: {Variance: 0.4, DriftPerAnswer: 0.002, DriftPerDay: 0.001},
+			LayerGoal:    {Variance: 0.6, DriftPerAnswer: 0.01, DriftPerDay: 0.002},
 		},
 		Shared: [Components]Gaussian{
 			ComponentItem:   {Variance: 1},

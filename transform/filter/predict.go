@@ -50,9 +50,13 @@ type Prediction struct {
 	h        float64 // information of the answer about Z
 }
 
-// Logit returns a·Z/√(1+πa²V/8), of which P without guessing is the sigmoid: the
-// first feature of the logistic head.
-func (p *Prediction) Logit() float64 { return float64(p.discount * p.Z) }
+// Logit returns the logit of P: the first feature of the logistic head.
+func (p *Prediction) Logit() float64 {
+	if p.success == p.P {
+		return float64(p.discount * p.Z)
+	}
+	return Logit(p.P)
+}
 
 // Predict returns what to expect of the answer of a learner. The learner's
 // layers must have been drifted to the moment of the answer.
