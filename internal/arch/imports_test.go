@@ -13,19 +13,22 @@ const everything = "…"
 // tests. "x/…" stands for the packages below x. A package that is missing here
 // may not exist: a new one needs a line, and a sentence in its commit.
 var allowed = map[string][]string{
-	"internal/arch":   {},
-	"internal/column": {},
-	"internal/answer": {"internal/column"},
-	"internal/seal":   {},
-	"internal/access": {},
-	"internal/stream": {"internal/answer"},
-	"internal/engine": {"internal/stream"},
+	"internal/arch":     {},
+	"internal/column":   {},
+	"internal/answer":   {"internal/column"},
+	"internal/seal":     {},
+	"internal/access":   {},
+	"internal/stream":   {"internal/answer"},
+	"internal/engine":   {"internal/stream"},
+	"internal/engine/…": {"internal/engine", "internal/stream"},
 
-	"ingest/raw": {"internal/answer", "internal/column", "internal/seal"},
-	"ingest":     {"ingest/raw", "internal/answer", "internal/stream", "internal/seal", "internal/access"},
-	"ingest/…":   {"ingest", "ingest/raw", "internal/answer", "internal/access"},
+	"ingest/raw":  {"internal/answer", "internal/column", "internal/seal"},
+	"ingest/line": {"ingest/raw", "internal/answer"},
+	"ingest": {"ingest/line", "ingest/raw", "internal/answer", "internal/column", "internal/stream", "internal/seal",
+		"internal/access"},
+	"ingest/…": {"ingest", "ingest/line", "ingest/raw", "internal/answer", "internal/access"},
 
-	"pseudonymize":   {"ingest/raw", "pseudonymize/…", "internal/answer", "internal/stream", "internal/seal"},
+	"pseudonymize":   {"ingest/raw", "pseudonymize/…", "internal/answer", "internal/column", "internal/stream", "internal/seal"},
 	"pseudonymize/…": {"ingest/raw", "pseudonymize/…", "internal/answer", "internal/stream", "internal/seal", "internal/column"},
 
 	"transform/filter": {},
