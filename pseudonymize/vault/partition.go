@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
@@ -169,6 +170,41 @@ func (p *Partition) Sync(ctx context.Context) error {
 	return nil
 }
 
+// Follow waits for news for a while and folds it while it holds the lock, under
+// which State is read by others; done is called under the lock, too, when there
+// was news.
+func (p *Partition) Follow(ctx context.Context, wait time.Duration, lock sync.Locker, done func() error) error {
+	if err := p.fetch(ctx, wait); err != nil {
+		return fmt.Errorf("follow registry of partition %d: %w", p.number, err)
+	}
+	if len(p.batch.Messages) == 0 {
+		return nil
+	}
+	lock.Lock()
+	defer lock.Unlock()
+	if err := p.foldBatch(); err != nil {
+		return fmt.Errorf("follow registry of partition %d: %w", p.number, err)
+	}
+	return done()
+}
+
+func (p *Partition) fetch(ctx context.Context, wait time.Duration) error {
+	err := p.vault.config.Client.Fetch(ctx, p.vault.config.Topic, p.number, p.next, wait, &p.batch)
+	if errors.Is(err, stream.ErrOffsetOutOfRange) {
+		return fmt.Errorf("%w: %w", ErrGap, err)
+	}
+	return err
+}
+
+func (p *Partition) foldBatch() error {
+	for i := range p.batch.Messages {
+		if err := p.fold(&p.batch.Messages[i]); err != nil {
+			return fmt.Errorf("fold registry offset %d: %w", p.batch.Messages[i].Offset, err)
+		}
+	}
+	return nil
+}
+
 // follow folds the log up to its end, and at least up to an offset.
 func (p *Partition) follow(ctx context.Context, until int64) error {
 	for {
@@ -176,17 +212,11 @@ func (p *Partition) follow(ctx context.Context, until int64) error {
 		if p.next < until {
 			wait = time.Second
 		}
-		err := p.vault.config.Client.Fetch(ctx, p.vault.config.Topic, p.number, p.next, wait, &p.batch)
-		if errors.Is(err, stream.ErrOffsetOutOfRange) {
-			return fmt.Errorf("%w: %w", ErrGap, err)
-		}
-		if err != nil {
+		if err := p.fetch(ctx, wait); err != nil {
 			return err
 		}
-		for i := range p.batch.Messages {
-			if err := p.fold(&p.batch.Messages[i]); err != nil {
-				return fmt.Errorf("fold registry offset %d: %w", p.batch.Messages[i].Offset, err)
-			}
+		if err := p.foldBatch(); err != nil {
+			return err
 		}
 		if p.next >= max(until, p.batch.HighWatermark) {
 			return nil

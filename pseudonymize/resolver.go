@@ -1,0 +1,291 @@
+package pseudonymize
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/leerstroom/leerstroom/ingest/raw"
+	"github.com/leerstroom/leerstroom/internal/answer"
+	"github.com/leerstroom/leerstroom/pseudonymize/keyring"
+	"github.com/leerstroom/leerstroom/pseudonymize/vault"
+)
+
+// ErrLoading reports that a partition's registry is not in memory yet.
+var ErrLoading = errors.New("registry is being loaded")
+
+// ResolverConfig says what the resolver works with. All fields but Engines,
+// Loaders and Logger are needed.
+type ResolverConfig struct {
+	Ring       *keyring.Ring
+	Vault      *vault.Vault
+	Partitions int
+	Engines    []string // adaptive engines whose tokens are mapped back
+	Loaders    int      // partitions that are loaded at the same time; 0 means 2
+	Logger     *slog.Logger
+}
+
+// Resolver follows the registry and maps identifiers to tokens, and tokens of an
+// engine to those of the analytics tables. It creates nothing: an identifier
+// that the registry does not know stays unknown. Rate limits, authorisation and
+// audit are the caller's. It is safe for concurrent use.
+type Resolver struct {
+	config  ResolverConfig
+	parts   []followed
+	engines map[string]*reverseTable
+	ready   chan struct{}
+}
+
+// followed is the registry of one partition with tokenizers for it.
+type followed struct {
+	mu         sync.Mutex
+	registry   *vault.Partition // nil while it is loaded
+	tokenizers map[tokenizerName]*Tokenizer
+	reversed   vault.Learner // learners up to here are in the reverse tables …
+	epochs     []uint32      // … under these epochs
+}
+
+type tokenizerName struct {
+	purpose keyring.Purpose
+	epoch   uint32
+}
+
+// NewResolver makes a resolver; Run loads and follows.
+func NewResolver(config ResolverConfig) (*Resolver, error) {
+	switch {
+	case config.Ring == nil:
+		return nil, errors.New("resolver: no keyring is loaded: create or restore the keyset first")
+	case config.Vault == nil:
+		return nil, errors.New("resolver: field vault is missing")
+	case config.Partitions <= 0:
+		return nil, errors.New("resolver: field partitions is missing")
+	}
+	if config.Loaders == 0 {
+		config.Loaders = 2
+	}
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.DiscardHandler)
+	}
+	r := &Resolver{config: config, parts: make([]followed, config.Partitions), engines: make(map[string]*reverseTable), ready: make(chan struct{})}
+	for i := range r.parts {
+		r.parts[i].tokenizers = make(map[tokenizerName]*Tokenizer)
+	}
+	for _, name := range config.Engines {
+		if err := keyring.Engine(name).Validate(); err != nil {
+			return nil, fmt.Errorf("resolver: %w", err)
+		}
+		r.engines[name] = new(reverseTable)
+	}
+	return r, nil
+}
+
+// Ready is closed when all partitions are in memory.
+func (r *Resolver) Ready() <-chan struct{} { return r.ready }
+
+// Run loads all partitions and follows the registry until ctx ends (nil). What
+// fails for a while is tried again; a wrong keyset or a gap in the log ends it.
+func (r *Resolver) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	loaders := make(chan struct{}, r.config.Loaders)
+	var loading sync.WaitGroup
+	loading.Add(len(r.parts))
+	for partition := range r.parts {
+		group.Go(func() error {
+			loaded := sync.OnceFunc(loading.Done)
+			defer loaded()
+			return r.follow(ctx, partition, loaders, loaded)
+		})
+	}
+	group.Go(func() error {
+		loading.Wait()
+		if ctx.Err() == nil {
+			close(r.ready)
+		}
+		return nil
+	})
+	return group.Wait()
+}
+
+func (r *Resolver) follow(ctx context.Context, partition int, loaders chan struct{}, loaded func()) error {
+	f := &r.parts[partition]
+	for pause := 50 * time.Millisecond; ctx.Err() == nil; {
+		err := r.step(ctx, f, partition, loaders)
+		switch {
+		case err == nil:
+			loaded()
+			pause = 50 * time.Millisecond
+			continue
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, vault.ErrKeyset), errors.Is(err, vault.ErrGap), errors.Is(err, vault.ErrMalformed), errors.Is(err, vault.ErrSealed):
+			return err
+		}
+		r.config.Logger.WarnContext(ctx, "following the registry failed, trying again", "partition", partition, "error", err)
+		timer := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+		case <-timer.C:
+		}
+		pause = min(2*pause, 2*time.Second)
+	}
+	return nil
+}
+
+// step loads the partition, or waits a moment for news and folds it.
+func (r *Resolver) step(ctx context.Context, f *followed, partition int, loaders chan struct{}) error {
+	if f.registry != nil { // written by this goroutine alone
+		return f.registry.Follow(ctx, 500*time.Millisecond, &f.mu, func() error { return r.reverse(f, partition) })
+	}
+	select {
+	case loaders <- struct{}{}:
+		defer func() { <-loaders }()
+	case <-ctx.Done():
+		return nil
+	}
+	registry, err := r.config.Vault.Open(ctx, partition, vault.Follow)
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.registry = registry
+	return r.reverse(f, partition)
+}
+
+// Resolution is the answer for one identifier.
+type Resolution struct {
+	Token    answer.Token
+	Epoch    uint32 // of the key that made the token
+	Known    bool   // false: the registry does not know the identifier; the rest is zero
+	Rostered bool   // a roster knows the learner; false: provisional, known from answers alone
+}
+
+// Resolve maps identities to tokens of a purpose and appends one Resolution for
+// each to dst, in order. It returns ErrLoading while a needed partition is not
+// in memory.
+func (r *Resolver) Resolve(dst []Resolution, purpose keyring.Purpose, identities []raw.Identity) ([]Resolution, error) {
+	start := len(dst)
+	for i := range identities {
+		a := vault.Normalise(identities[i])
+		if vault.Check(&a) != nil {
+			dst = append(dst, Resolution{})
+			continue
+		}
+		resolution, err := r.resolve(purpose, &a)
+		if err != nil {
+			return dst[:start], err
+		}
+		dst = append(dst, resolution)
+	}
+	return dst, nil
+}
+
+func (r *Resolver) resolve(purpose keyring.Purpose, a *vault.Alias) (Resolution, error) {
+	f := &r.parts[answer.PartitionOf(a.School, len(r.parts))]
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.registry == nil {
+		return Resolution{}, ErrLoading
+	}
+	state := f.registry.State()
+	digest := f.registry.Digest(a)
+	l := state.Lookup(&digest)
+	if l == 0 || state.Epoch() == 0 {
+		return Resolution{}, nil
+	}
+	tokenizer, err := f.tokenizer(r.config.Ring, purpose, state.Epoch())
+	if err != nil {
+		return Resolution{}, err
+	}
+	return Resolution{Token: tokenizer.Token(state.Secret(l)), Epoch: state.Epoch(), Known: true, Rostered: state.Rostered(l)}, nil
+}
+
+// tokenizer returns the tokenizer of a purpose and epoch. f.mu is held.
+func (f *followed) tokenizer(ring *keyring.Ring, purpose keyring.Purpose, epoch uint32) (*Tokenizer, error) {
+	name := tokenizerName{purpose, epoch}
+	if t, ok := f.tokenizers[name]; ok {
+		return t, nil
+	}
+	t, err := NewTokenizer(ring, purpose, epoch)
+	if errors.Is(err, keyring.ErrUnknownEpoch) { // another process rotated
+		if err := ring.Refresh(); err != nil {
+			return nil, err
+		}
+		t, err = NewTokenizer(ring, purpose, epoch)
+	}
+	if err != nil {
+		return nil, err
+	}
+	f.tokenizers[name] = t
+	return t, nil
+}
+
+// Analytics appends to dst the analytics tokens of the learner whom an engine
+// knows by a token, newest key epoch first: during a rotation there are several,
+// because stored rows follow later. It appends nothing for a token that is
+// unknown, or whose learner was erased.
+func (r *Resolver) Analytics(dst []answer.Token, engine string, token answer.Token) ([]answer.Token, error) {
+	table, ok := r.engines[engine]
+	if !ok {
+		return dst, fmt.Errorf("map token of engine %q: it is not configured", engine)
+	}
+	place, ok := table.find(token)
+	if !ok {
+		return dst, nil
+	}
+	f := &r.parts[place.partition]
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	state := f.registry.State()
+	l := state.MergedInto(place.learner)
+	if !state.Live(l) {
+		return dst, nil
+	}
+	for i := len(f.epochs) - 1; i >= 0; i-- {
+		tokenizer, err := f.tokenizer(r.config.Ring, keyring.Analytics, f.epochs[i])
+		if err != nil {
+			return dst, err
+		}
+		dst = append(dst, tokenizer.Token(state.Secret(l)))
+	}
+	return dst, nil
+}
+
+// reverse brings the reverse tables up to date with a partition. f.mu is held.
+func (r *Resolver) reverse(f *followed, partition int) error {
+	state := f.registry.State()
+	last := vault.Learner(state.Learners())
+	epochs := readable(r.config.Ring, state.Epoch())
+	begin := f.reversed + 1
+	if len(epochs) > len(f.epochs) || len(epochs) > 0 && epochs[len(epochs)-1] != f.epochs[len(f.epochs)-1] {
+		begin = 1
+	}
+	for name, table := range r.engines {
+		for _, epoch := range epochs {
+			tokenizer, err := f.tokenizer(r.config.Ring, keyring.Engine(name), epoch)
+			if err != nil {
+				return err
+			}
+			table.add(tokenizer, state, partition, begin, last)
+		}
+	}
+	f.reversed, f.epochs = last, epochs
+	return nil
+}
+
+// readable returns the epochs up to the given one whose keys are not destroyed.
+func readable(ring *keyring.Ring, upTo uint32) []uint32 {
+	var epochs []uint32
+	for _, e := range ring.Epochs() {
+		if e.State != keyring.StateRetired && e.Epoch <= upTo {
+			epochs = append(epochs, e.Epoch)
+		}
+	}
+	return epochs
+}
