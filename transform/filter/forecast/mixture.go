@@ -26,7 +26,7 @@ func (m *mixture) learn(f *Forecast, score float64) {
 	var sum float64
 	for i, x := range f.experts() {
 		likelihood := float64(score*x) + float64((1-score)*(1-x))
-		m.weight[i] *= max(likelihood, 1e-6)
+		m.weight[i] = float64(m.weight[i] * max(likelihood, 1e-6))
 		sum += m.weight[i]
 	}
 	for i := range m.weight {
