@@ -57,8 +57,9 @@ func resize[T any](s []T, n int) []T {
 
 // Scan looks at a message before it is applied. It appends to late the rows
 // that may be repeats: those not newer than everything that their learner was
-// seen to answer, in this or an earlier message. Messages must be scanned in
-// the order in which they will be applied.
+// seen to answer, in this or an earlier message, and in a replay those that the
+// learner's state holds already. Messages must be scanned in the order in which
+// they will be applied.
 func (p *Partition) Scan(c *answer.Columns, late []int32) []int32 {
 	p.resolve(c)
 	for row := range c.Rows {
@@ -67,8 +68,7 @@ func (p *Partition) Scan(c *answer.Columns, late []int32) []int32 {
 		}
 		l := p.learners.at(p.learnerAt(c, row))
 		switch at := c.AnsweredAt[row]; {
-		case p.applied(l, c.Position(row)):
-		case at > l.newest:
+		case at > l.newest && !p.applied(l, c.Position(row)):
 			l.newest = at
 		default:
 			late = append(late, int32(row))
@@ -115,6 +115,9 @@ func (p *Partition) Apply(c *answer.Columns, repeat []bool, snapshot *Snapshot) 
 // End returns the position of the last row of a message, or of where its first
 // would be.
 func End(c *answer.Columns) answer.Position { return c.Position(max(c.Rows, 1) - 1) }
+
+// Pass notes that the log has come to a position, for messages without answers.
+func (p *Partition) Pass(position answer.Position) { p.position = max(p.position, position) }
 
 // resolve prepares the tables of a message that Scan needs.
 func (p *Partition) resolve(c *answer.Columns) {

@@ -2,22 +2,37 @@ package transform
 
 import (
 	"encoding/binary"
+	"math/bits"
 
 	"github.com/leerstroom/leerstroom/internal/answer"
 )
 
-// pending remembers the event ids of the rows that are not durable yet, so that
-// a repeat among them is recognised without the store. Adding is a copy; the
-// hash over them is brought up to date only when a late answer asks.
+// pending remembers the keys of the rows that are not durable yet, so that a
+// repeat among them is recognised without the store. Adding is a copy; the hash
+// over them is brought up to date only when a late answer asks.
 type pending struct {
 	generations []*pendingIDs // oldest first; one per checkpoint under way
 	free        *pendingIDs
 }
 
-// pendingIDs are the ids between two checkpoints.
+// pendingKey is the primary key of an answer in the archive: event id, learner
+// (who belongs to one school) and moment. What it is made of are keyed digests,
+// so nobody outside can choose colliding ones.
+type pendingKey [16]byte
+
+func pendingKeyOf(id *answer.EventID, learner answer.Token, answeredAt int64) (k pendingKey) {
+	token := learner.Bytes()
+	first := binary.LittleEndian.Uint64(id[:8]) ^ bits.RotateLeft64(binary.LittleEndian.Uint64(token[:8]), 17)
+	second := binary.LittleEndian.Uint64(id[8:]) ^ uint64(answeredAt)*0x9e3779b97f4a7c15
+	binary.LittleEndian.PutUint64(k[:8], first)
+	binary.LittleEndian.PutUint64(k[8:], second)
+	return k
+}
+
+// pendingIDs are the keys between two checkpoints.
 type pendingIDs struct {
 	last    answer.Position // of the newest row
-	ids     []answer.EventID
+	ids     []pendingKey
 	starts  []segment
 	slots   []uint32 // id index + 1, open addressing by the id's first bytes
 	indexed int      // ids that the slots know
@@ -39,12 +54,17 @@ func (p *pending) add(c *answer.Columns) {
 	}
 	g := p.generations[len(p.generations)-1]
 	g.starts = append(g.starts, segment{first: len(g.ids), position: c.Position(0)})
-	g.ids = append(g.ids, c.EventID...)
+	for row := range c.Rows {
+		g.ids = append(g.ids, pendingKeyOf(&c.EventID[row], c.Learner.At(row), c.AnsweredAt[row]))
+	}
 	g.last = c.Position(c.Rows - 1)
 }
 
 // cut begins a new generation: what was added so far belongs to a checkpoint.
 func (p *pending) cut() {
+	if n := len(p.generations); n > 0 && len(p.generations[n-1].ids) == 0 {
+		return
+	}
 	fresh := p.free
 	if fresh == nil {
 		fresh = &pendingIDs{}
@@ -82,10 +102,10 @@ func (p *pending) rows() int {
 	return n
 }
 
-// earliest returns the earliest remembered position of an event.
-func (p *pending) earliest(id *answer.EventID) (answer.Position, bool) {
+// earliest returns the earliest remembered position of an answer.
+func (p *pending) earliest(key pendingKey) (answer.Position, bool) {
 	for _, g := range p.generations {
-		if position, ok := g.earliest(id); ok {
+		if position, ok := g.earliest(key); ok {
 			return position, true
 		}
 	}
@@ -97,22 +117,22 @@ func (g *pendingIDs) reset() {
 	clear(g.slots)
 }
 
-func (g *pendingIDs) earliest(id *answer.EventID) (answer.Position, bool) {
+func (g *pendingIDs) earliest(id pendingKey) (answer.Position, bool) {
 	g.index()
 	if len(g.slots) == 0 {
 		return 0, false
 	}
 	mask := uint64(len(g.slots) - 1)
 	for slot := binary.LittleEndian.Uint64(id[:8]) & mask; g.slots[slot] != 0; slot = (slot + 1) & mask {
-		if i := int(g.slots[slot] - 1); g.ids[i] == *id {
+		if i := int(g.slots[slot] - 1); g.ids[i] == id {
 			return g.position(i), true
 		}
 	}
 	return 0, false
 }
 
-// index adds the ids that came since the last question. Of a repeated id the
-// first stays. Ids are keyed digests, so nobody outside can choose colliding ones.
+// index adds the keys that came since the last question. Of a repeated one the
+// first stays.
 func (g *pendingIDs) index() {
 	if 2*len(g.ids) > len(g.slots) {
 		size := 1024

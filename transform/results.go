@@ -124,18 +124,31 @@ func (r *SkillRows) AppendRange(o *SkillRows, first, last int) {
 	r.Recent = append(r.Recent, o.Recent[first:last]...)
 }
 
+// slice returns rows [first, last) in the same memory.
+func (r *SkillRows) slice(first, last int) SkillRows {
+	return SkillRows{
+		Learner: r.Learner[first:last], School: r.School[first:last], Group: r.Group[first:last], YearGroup: r.YearGroup[first:last],
+		KeyEpoch: r.KeyEpoch[first:last], Layer: r.Layer[first:last], Key: r.Key[first:last], Subject: r.Subject[first:last],
+		Mean: r.Mean[first:last], Variance: r.Variance[first:last], Answers: r.Answers[first:last], LastAt: r.LastAt[first:last],
+		FastMean: r.FastMean[first:last], SlowMean: r.SlowMean[first:last], LastScore: r.LastScore[first:last],
+		Position: r.Position[first:last], Recent: r.Recent[first:last],
+	}
+}
+
 // ItemSumRows are absolute sums of one partition, one row per component of a
 // difficulty. They only grow in Answers, Information and Position; a row
 // replaces any row of the same partition, component and key with a lower
-// position. The whole is the sum over partitions.
+// position. The whole is the sum over partitions. Gradient/Information is the
+// difficulty that the answers show by themselves. The rows of a goal and of the
+// global component are the sums over their items.
 type ItemSumRows struct {
 	Component []Component
 	Key       []string // answer.ItemKey, the goal, or "" for global
 	Goal      []string // of an item, as first delivered; "" = unknown, and for goal and global
 	Subject   []string // of an item or goal, as first delivered
 
-	Gradient    []int64 // sum of g(y-p)/r, in units of 2^-32
-	Information []int64 // sum of h/r, in units of 2^-32
+	Gradient    []int64 // sum of w·d plus the gradient at d, in units of 2^-32; d is the difficulty that was used
+	Information []int64 // sum of w, in units of 2^-32
 	Answers     []int64 // first answers of learners that moved the component
 	ScoreSum    []int64 // sum of their scores, in units of 2^-32
 

@@ -45,9 +45,10 @@ type Snapshots struct {
 	rows    SnapshotRows
 	dropped prometheus.Counter
 
-	mu   sync.Mutex
-	kept map[uint64]*Snapshot
-	load sync.Mutex // one load from the store at a time
+	mu      sync.Mutex
+	kept    map[uint64]*Snapshot
+	arrival chan struct{} // closed and made anew when a version arrives
+	load    sync.Mutex    // one load from the store at a time
 }
 
 // NewSnapshots makes it; Run does the work.
@@ -64,7 +65,7 @@ func NewSnapshots(config SnapshotsConfig) (*Snapshots, error) {
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Snapshots{config: config, ready: make(chan struct{}), decoder: NewDecoder(), kept: make(map[uint64]*Snapshot)}
+	s := &Snapshots{config: config, ready: make(chan struct{}), arrival: make(chan struct{}), decoder: NewDecoder(), kept: make(map[uint64]*Snapshot)}
 	version := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "leerstroom_transform_snapshot_version", Help: "Newest version of the item snapshot that this process has."},
 		func() float64 {
@@ -165,10 +166,15 @@ func (s *Snapshots) Ready() <-chan struct{} { return s.ready }
 // after Ready.
 func (s *Snapshots) Newest() *Snapshot { return s.newest.Load() }
 
-// At returns a version that was seen before, from memory or from the store.
+// At returns a version that somebody has used, from memory or from the store. It
+// waits for one that has not arrived here yet. It must only be called after
+// Ready.
 func (s *Snapshots) At(ctx context.Context, version uint64) (*Snapshot, error) {
 	if version == 0 {
 		return EmptySnapshot(&s.config.Parameters), nil
+	}
+	if err := s.await(ctx, version); err != nil {
+		return nil, err
 	}
 	if found := s.keptVersion(version); found != nil {
 		return found, nil
@@ -183,10 +189,27 @@ func (s *Snapshots) At(ctx context.Context, version uint64) (*Snapshot, error) {
 		return nil, err
 	}
 	if loaded.version != version {
-		return nil, fmt.Errorf("load item snapshot %d: the store has only %d and the topic no longer holds it", version, loaded.version)
+		return nil, fmt.Errorf("load item snapshot %d: the store has only %d", version, loaded.version)
 	}
 	s.keep(loaded)
 	return loaded, nil
+}
+
+// await waits until a version, or a newer one, has arrived.
+func (s *Snapshots) await(ctx context.Context, version uint64) error {
+	for {
+		s.mu.Lock()
+		arrival := s.arrival
+		s.mu.Unlock()
+		if s.newest.Load().version >= version {
+			return nil
+		}
+		select {
+		case <-arrival:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for item snapshot %d: %w", version, context.Cause(ctx))
+		}
+	}
 }
 
 func (s *Snapshots) keptVersion(version uint64) *Snapshot {
@@ -285,6 +308,10 @@ func (s *Snapshots) follow(_ context.Context, _ int, messages []stream.Message) 
 		next := newest.With(s.config.Catalog, &s.rows)
 		s.keep(next)
 		s.newest.Store(next)
+		s.mu.Lock()
+		close(s.arrival)
+		s.arrival = make(chan struct{})
+		s.mu.Unlock()
 	}
 	return nil
 }

@@ -1,0 +1,118 @@
+package transform
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/leerstroom/leerstroom/internal/answer"
+	"github.com/leerstroom/leerstroom/internal/stream"
+)
+
+// Limits of a piece: the messages that are looked up and produced together.
+const (
+	pieceMessages = 32
+	pieceBytes    = 2 << 20 // of their values, unless one alone is larger
+)
+
+// workspace is the memory in which one handler works through one piece.
+type workspace struct {
+	units   [pieceMessages]unit
+	late    []int32
+	lookups []Lookup
+	asked   []asked
+	encoder *Encoder
+	rows    SkillRows
+	out     []byte
+}
+
+// asked tells which row a lookup is about.
+type asked struct {
+	unit int
+	row  int32
+}
+
+// unit is one message of a piece.
+type unit struct {
+	content   content
+	rawOffset int64
+	offset    int64 // in `answers`
+	decoder   answer.Decoder
+	answers   answer.Columns
+	tests     answer.TestResults
+	repeat    []bool
+	skip      []bool
+	recorded  *recorded
+	snapshot  *Snapshot
+}
+
+type content uint8
+
+const (
+	contentNothing content = iota // an empty message, or one that went to the dead letters
+	contentAnswers
+	contentTests
+)
+
+func newWorkspace() *workspace { return &workspace{encoder: NewEncoder()} }
+
+// poison says why a message can't be used.
+type poison struct {
+	reason string
+	cause  error
+}
+
+func (p *poison) Error() string { return fmt.Sprintf("%s: %v", p.reason, p.cause) }
+func (p *poison) Unwrap() error { return p.cause }
+
+var errUnknownSchema = errors.New("unknown schema")
+
+// read decodes a message. Its raw offset was read before.
+func (u *unit) read(m *stream.Message, rawOffset int64) error {
+	u.content, u.rawOffset, u.offset = contentNothing, rawOffset, m.Offset
+	u.recorded, u.snapshot = nil, nil
+	if len(m.Value) == 0 {
+		return nil
+	}
+	if _, err := m.Int64(stream.HeaderDigest); err != nil {
+		return &poison{ReasonHeaders, err}
+	}
+	if err := m.CheckDigest(); err != nil {
+		return &poison{ReasonDigest, err}
+	}
+	epoch, err := m.Int64(stream.HeaderKeyEpoch)
+	if err != nil {
+		return &poison{ReasonHeaders, err}
+	}
+	switch string(m.Header(stream.HeaderSchema)) {
+	case answer.SchemaAnswers:
+		if err := u.decoder.Answers(m.Value, &u.answers); err != nil {
+			return &poison{ReasonMalformed, err}
+		}
+		u.answers.KeyEpoch, u.answers.RawOffset = uint32(epoch), rawOffset
+		u.repeat = resize(u.repeat, u.answers.Rows)
+		u.skip = resize(u.skip, u.answers.Rows)
+		u.content = contentAnswers
+	case answer.SchemaTestResults:
+		if err := u.decoder.TestResults(m.Value, &u.tests); err != nil {
+			return &poison{ReasonMalformed, err}
+		}
+		u.tests.KeyEpoch, u.tests.RawOffset = uint32(epoch), rawOffset
+		u.content = contentTests
+	default:
+		return &poison{ReasonSchema, errUnknownSchema}
+	}
+	return nil
+}
+
+// last returns the position of the unit's last row.
+func (u *unit) last() answer.Position {
+	rows := 1
+	switch u.content {
+	case contentAnswers:
+		rows = u.answers.Rows
+	case contentTests:
+		rows = u.tests.Rows
+	case contentNothing:
+	}
+	return answer.At(u.rawOffset, max(rows, 1)-1)
+}
