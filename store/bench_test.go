@@ -8,6 +8,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2"
 
 	"github.com/leerstroom/leerstroom/internal/answer"
+	"github.com/leerstroom/leerstroom/internal/engine"
 	"github.com/leerstroom/leerstroom/store"
 	"github.com/leerstroom/leerstroom/transform"
 )
@@ -31,7 +32,7 @@ func BenchmarkArchive(b *testing.B) {
 		change func(*store.Config)
 	}{{"store", nil}, {"store-lz4", func(c *store.Config) { c.Compress = true }}} {
 		b.Run(variant.name, func(b *testing.B) {
-			s, _, _ := openStore(b, variant.change)
+			s := openStore(b, variant.change)
 			b.ReportAllocs()
 			start := time.Now()
 			for b.Loop() {
@@ -57,13 +58,13 @@ func BenchmarkArchive(b *testing.B) {
 // benchClickHouseGo sends the same rows in inserts of the same size with
 // Column(i).Append, two connections at a time.
 func benchClickHouseGo(b *testing.B, messages []*answer.Columns) {
-	_, _, e := openStore(b, nil)
+	e := openStore(b, nil).connection
 	b.ReportAllocs()
 	start := time.Now()
 	for b.Loop() {
 		done := make(chan error, 2)
 		for half := range 2 {
-			go func() { done <- e.insertByColumn(b.Context(), messages[half*len(messages)/2:(half+1)*len(messages)/2]) }()
+			go func() { done <- insertByColumn(b.Context(), e, messages[half*len(messages)/2:(half+1)*len(messages)/2]) }()
 		}
 		for range 2 {
 			if err := <-done; err != nil {
@@ -74,9 +75,9 @@ func benchClickHouseGo(b *testing.B, messages []*answer.Columns) {
 	b.ReportMetric(float64(b.N)*benchMessages*benchRows/time.Since(start).Seconds(), "rows/s")
 }
 
-func (e engine) insertByColumn(ctx context.Context, messages []*answer.Columns) error {
-	connection, err := clickhouse.Open(&clickhouse.Options{Addr: []string{e.address},
-		Auth:     clickhouse.Auth{Username: e.user, Password: e.password, Database: e.database},
+func insertByColumn(ctx context.Context, e engine.ClickHouse, messages []*answer.Columns) error {
+	connection, err := clickhouse.Open(&clickhouse.Options{Addr: e.Addresses,
+		Auth:     clickhouse.Auth{Username: e.User, Password: e.Password, Database: e.Database},
 		Settings: clickhouse.Settings{"async_insert": 0, "optimize_on_insert": 0, "insert_deduplicate": 0}})
 	if err != nil {
 		return err
@@ -177,4 +178,3 @@ func positions(c *answer.Columns) []uint64 {
 	}
 	return out
 }
-

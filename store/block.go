@@ -73,6 +73,8 @@ type answersBlock struct {
 	attempt      proto.ColUInt16
 	responseTime optionalInt32
 	answeredAt   millisColumn
+
+	sorter sorter
 }
 
 func newAnswersBlock(database string) *answersBlock {

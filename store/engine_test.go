@@ -3,46 +3,56 @@ package store_test
 import (
 	"context"
 	"database/sql"
-	"fmt"
-	"os"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 
+	"github.com/leerstroom/leerstroom/internal/engine"
+	"github.com/leerstroom/leerstroom/internal/engine/enginetest"
 	"github.com/leerstroom/leerstroom/store"
 )
 
-type engine struct{ address, user, password, database string }
+func TestMain(m *testing.M) { enginetest.Main(m) }
 
-var databases atomic.Int64
-
-func freshEngine(t testing.TB) engine {
-	e := engine{address: os.Getenv("SCRATCH"), user: "default", database: fmt.Sprintf("test_%d_%d", os.Getpid(), databases.Add(1))}
-	db := e.sql(t)
-	t.Cleanup(func() { db.Exec("DROP DATABASE IF EXISTS " + e.database + " SYNC"); db.Close() })
-	return e
-}
-
-func (e engine) sql(t testing.TB) *sql.DB {
-	return clickhouse.OpenDB(&clickhouse.Options{Addr: []string{e.address}, Auth: clickhouse.Auth{Username: e.user, Password: e.password}})
-}
-
-func (e engine) config() store.Config {
-	return store.Config{Addresses: []string{e.address}, User: e.user, Password: e.password, Database: e.database}
-}
-
-// openStore migrates a fresh database and opens a store on it.
-func openStore(t testing.TB, change func(*store.Config)) (*store.Store, *sql.DB, engine) {
+// openSQL connects database/sql, for migrations and for looking and damaging.
+func openSQL(t testing.TB, connection engine.ClickHouse) *sql.DB {
 	t.Helper()
-	e := freshEngine(t)
-	db := e.sql(t)
-	t.Cleanup(func() { db.Close() })
-	if err := store.Migrate(t.Context(), db, store.Schema(), store.MigrateOptions{Database: e.database}, nil); err != nil {
+	db := clickhouse.OpenDB(&clickhouse.Options{Addr: connection.Addresses,
+		Auth:     clickhouse.Auth{Username: connection.User, Password: connection.Password},
+		Settings: clickhouse.Settings{"async_insert": 0}})
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Errorf("close connection: %v", err)
+		}
+	})
+	return db
+}
+
+func configOf(connection engine.ClickHouse) store.Config {
+	return store.Config{Addresses: connection.Addresses, User: connection.User, Password: connection.Password, Database: connection.Database}
+}
+
+// testStore is a store on a migrated database of its own.
+type testStore struct {
+	*store.Store
+	db         *sql.DB
+	connection engine.ClickHouse
+}
+
+func openStore(t testing.TB, change func(*store.Config)) testStore {
+	t.Helper()
+	connection, _ := enginetest.ClickHouse(t)
+	return openStoreOn(t, connection, change)
+}
+
+func openStoreOn(t testing.TB, connection engine.ClickHouse, change func(*store.Config)) testStore {
+	t.Helper()
+	db := openSQL(t, connection)
+	if err := store.Migrate(t.Context(), db, store.Schema(), store.MigrateOptions{Database: connection.Database}, nil); err != nil {
 		t.Fatal(err)
 	}
-	config := e.config()
+	config := configOf(connection)
 	if change != nil {
 		change(&config)
 	}
@@ -57,5 +67,26 @@ func openStore(t testing.TB, change func(*store.Config)) (*store.Store, *sql.DB,
 			t.Errorf("close store: %v", err)
 		}
 	})
-	return s, db, e
+	return testStore{Store: s, db: db, connection: connection}
+}
+
+// number reads one number.
+func (s testStore) number(t testing.TB, query string) int64 {
+	t.Helper()
+	var n int64
+	if err := s.db.QueryRowContext(t.Context(), "SELECT toInt64(("+query+"))").Scan(&n); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	return n
+}
+
+func (s testStore) table(name string) string { return s.connection.Database + "." + name }
+
+// execute runs a statement that waits for mutations.
+func (s testStore) execute(t testing.TB, statement string) {
+	t.Helper()
+	ctx := clickhouse.Context(t.Context(), clickhouse.WithSettings(clickhouse.Settings{"mutations_sync": 2}))
+	if _, err := s.db.ExecContext(ctx, statement); err != nil {
+		t.Fatalf("%s: %v", statement, err)
+	}
 }

@@ -42,6 +42,11 @@ type MigrateOptions struct {
 	ReplicaPath string
 
 	StoragePolicy string // of the tables; empty = the server's default
+
+	// Unsynced makes tables whose inserts are acknowledged before they are on
+	// disk: death of the server loses nothing then either, loss of power may. It
+	// is for measurements, and for replicas that do not lose power together.
+	Unsynced bool
 }
 
 // Names stand in statements unquoted and unescaped.
@@ -160,11 +165,16 @@ func (o *MigrateOptions) engine(family, table string, arguments ...string) strin
 
 // settings: a part is synced to disk before its insert is acknowledged, for a
 // committed offset must not outrun what survives power loss. A part of one
-// insert is kept in one file (compact), so that this costs one sync and not one
-// per column. Deduplication of insert blocks would drop a row that is written
+// insert is kept in one file (compact), so that this costs few syncs and not one
+// per column. What merges write is not synced: ClickHouse keeps the merged parts
+// for minutes and goes back to them when it finds the result damaged.
+// Deduplication of insert blocks would drop a row that is written
 // again after an erasure.
 func (o *MigrateOptions) settings() string {
-	list := []string{"fsync_after_insert = 1", "fsync_part_directory = 1", "min_bytes_for_wide_part = 67108864"}
+	list := []string{"min_bytes_for_wide_part = 67108864"}
+	if !o.Unsynced {
+		list = append(list, "fsync_after_insert = 1", "fsync_part_directory = 1")
+	}
 	if o.Replicated {
 		list = append(list, "replicated_deduplication_window = 0")
 	}

@@ -242,6 +242,7 @@ func (w *writer) archiveBatches() {
 	for b := range w.sealed {
 		w.commits <- b
 		inserting.Go(func() error {
+			b.answers.sort()
 			b.failure = w.insertAll(b, &b.answers.block, &b.testResults.block, &b.ledger.block)
 			close(b.archived)
 			return nil

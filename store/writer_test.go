@@ -17,7 +17,7 @@ func durable() (func(error), <-chan error) {
 
 func TestRestoreReturnsWhatWasWritten(t *testing.T) {
 	t.Parallel()
-	s, _, _ := openStore(t, nil)
+	s := openStore(t, nil)
 	ctx := t.Context()
 	w := newWorkload(1, 4)
 	restored, err := s.Restore(ctx, 2)

@@ -12,8 +12,6 @@ CREATE TABLE IF NOT EXISTS {{.Database}}.dead_letters {{.OnCluster}}
     topic LowCardinality(String) COMMENT 'topic that the record came from',
     partition UInt16 COMMENT 'its partition there',
     offset Int64 COMMENT 'offset of its message there',
-    row Int32 COMMENT 'its row in the message, -1 = the whole message',
-    rows UInt32 COMMENT 'records in the letter, 0 = unknown',
     stage LowCardinality(String) COMMENT 'stage that refused it',
     reason LowCardinality(String) COMMENT 'reason code',
     bytes UInt32 COMMENT 'size of the sealed letter',
