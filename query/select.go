@@ -101,7 +101,7 @@ func (m *ReadModel) Next(r *Request) (Selection, error) {
 	if b == nil || len(b.items) == 0 {
 		return Selection{}, ErrNoExercise
 	}
-	pick := picker{model: m, bank: b, goal: goal, situation: &s, target: r.Target}
+	pick := picker{model: m, bank: b, goal: goal, situation: s, target: r.Target}
 	pick.random = m.newDraws(r.Learner, s.position, goal)
 	pick.ground()
 	item, reason := pick.pick(m.config.RandomShare)
@@ -201,7 +201,7 @@ type picker struct {
 	model     *ReadModel
 	bank      *bank
 	goal      *domain
-	situation *situation
+	situation situation
 	random    draws
 	target    float64
 	base      float64 // skill minus the difficulty's common part
