@@ -1,0 +1,289 @@
+package vault_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+
+	"github.com/leerstroom/leerstroom/ingest/raw"
+	"github.com/leerstroom/leerstroom/internal/engine/enginetest"
+	"github.com/leerstroom/leerstroom/internal/stream"
+	"github.com/leerstroom/leerstroom/pseudonymize/keyring"
+	"github.com/leerstroom/leerstroom/pseudonymize/vault"
+	"github.com/leerstroom/leerstroom/store"
+)
+
+func TestMain(m *testing.M) { enginetest.Main(m) }
+
+// deployment is a vault on real engines with a topic and a database of its own.
+type deployment struct {
+	ring     *keyring.Ring
+	client   *stream.Client
+	topic    string
+	conn     driver.Conn
+	database string
+}
+
+func deploy(t testing.TB) *deployment {
+	t.Helper()
+	brokers := enginetest.Kafka(t)
+	client, err := stream.NewClient(stream.Config{Brokers: brokers})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	connection, database := enginetest.ClickHouse(t)
+	options := &clickhouse.Options{Addr: connection.Addresses, Auth: clickhouse.Auth{Username: connection.User, Password: connection.Password}}
+	db := clickhouse.OpenDB(options)
+	defer db.Close()
+	if err := store.Migrate(t.Context(), db, vault.Schema(), store.MigrateOptions{Database: database}, nil); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := clickhouse.Open(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return &deployment{ring: loadRing(t), client: client, topic: enginetest.Topic(t, brokers, "registry", 2), conn: conn, database: database}
+}
+
+func (d *deployment) vault(t testing.TB) *vault.Vault {
+	t.Helper()
+	v, err := vault.New(vault.Config{Ring: d.ring, Client: d.client, Topic: d.topic, Conn: d.conn, Database: d.database})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func (d *deployment) open(t testing.TB, mode vault.Mode) *vault.Partition {
+	t.Helper()
+	p, err := d.vault(t).Open(t.Context(), 1, mode)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func las(value string) vault.Alias {
+	return vault.Alias{School: "12AB00", Identifier: raw.Identifier{Scheme: raw.SchemeLAS, Value: value}}
+}
+
+func eckid(value string) vault.Alias {
+	return vault.Alias{School: "12AB00", Identifier: raw.Identifier{Scheme: raw.SchemeECKID, Value: "https://ketenid.nl/201703/" + value}}
+}
+
+func number(n int) []vault.Alias {
+	aliases := make([]vault.Alias, n)
+	for i := range aliases {
+		aliases[i] = las(fmt.Sprint("pupil ", i))
+	}
+	return aliases
+}
+
+// find returns what a learner's tokens are made of, as text to compare.
+func find(t testing.TB, p *vault.Partition, a vault.Alias) string {
+	t.Helper()
+	secret, err := p.Find(a)
+	if errors.Is(err, vault.ErrUnknown) {
+		return "unknown"
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("%x/%x", [16]byte(secret.ID), secret.Salt)
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func findAll(t testing.TB, p *vault.Partition, aliases []vault.Alias) []string {
+	t.Helper()
+	out := make([]string, len(aliases))
+	for i, a := range aliases {
+		out[i] = find(t, p, a)
+	}
+	return out
+}
+
+func same(t testing.TB, what string, got, want []string) {
+	t.Helper()
+	for i := range want {
+		if got[i] != want[i] {
+			t.Fatalf("%s: alias %d leads to another learner", what, i)
+		}
+	}
+}
+
+// TestRestartRestoresTheRegistry: from the table, from the log, and from a table
+// that lags behind the log, at every cut.
+func TestRestartRestoresTheRegistry(t *testing.T) {
+	t.Parallel()
+	d := deploy(t)
+	p := d.open(t, vault.Own)
+	aliases := number(60)
+	for cut := range 6 {
+		must(t, p.Create(t.Context(), aliases[10*cut:10*cut+10], cut%2 == 0))
+		want := findAll(t, p, aliases)
+		same(t, "log alone", findAll(t, d.open(t, vault.Follow), aliases), want)
+		if cut%2 == 0 {
+			must(t, p.Flush(t.Context()))
+			same(t, "table and log", findAll(t, d.open(t, vault.Follow), aliases), want)
+		}
+		p = d.open(t, vault.Own)
+		same(t, "restart", findAll(t, p, aliases), want)
+		if got := p.State().Learners(); got != 10*cut+10 {
+			t.Fatalf("%d learners after restart, want %d", got, 10*cut+10)
+		}
+	}
+}
+
+// TestEveryChangeSurvivesRestart folds all kinds of records, flushes at every
+// step or at none, and compares with the registry in memory.
+func TestEveryChangeSurvivesRestart(t *testing.T) {
+	t.Parallel()
+	d := deploy(t)
+	p := d.open(t, vault.Own)
+	aliases := append(number(8), eckid("aa"), eckid("bb"), las("new"))
+	steps := []func() error{
+		func() error { return p.Create(t.Context(), number(8), false) },
+		func() error { return p.Adopt(t.Context(), 7) },
+		func() error {
+			_, err := p.ImportRoster(t.Context(), [][]vault.Alias{{las("pupil 0"), eckid("aa")}, {las("pupil 1"), las("pupil 2"), eckid("bb")}})
+			return err
+		},
+		func() error { return p.Adopt(t.Context(), 9) },
+		func() error {
+			return p.Reassign(t.Context(), []vault.Reassignment{{Alias: eckid("aa"), Learner: las("pupil 1")}, {Alias: eckid("bb"), Learner: las("pupil 0")}})
+		},
+		func() error { return p.Merge(t.Context(), las("pupil 3"), las("pupil 4")) },
+		func() error {
+			secret, err := p.Find(las("pupil 1"))
+			if err != nil {
+				return err
+			}
+			_, err = p.Erase(t.Context(), secret.ID)
+			return err
+		},
+		func() error { return p.Create(t.Context(), []vault.Alias{las("pupil 2"), las("new")}, false) },
+	}
+	for i, step := range steps {
+		must(t, step())
+		want := findAll(t, p, aliases)
+		same(t, fmt.Sprint("step ", i, " from the log"), findAll(t, d.open(t, vault.Follow), aliases), want)
+		if i%3 != 1 {
+			must(t, p.Flush(t.Context()))
+		}
+		again := d.open(t, vault.Own)
+		same(t, fmt.Sprint("step ", i, " after restart"), findAll(t, again, aliases), want)
+		a, b := fmt.Sprint(p.State().Adopted()), fmt.Sprint(again.State().Adopted())
+		if a != b || p.State().Epoch() != again.State().Epoch() || p.State().NeedsAdoption() != again.State().NeedsAdoption() {
+			t.Fatalf("step %d: adopted %s, epoch %d after restart; want %s, %d", i, b, again.State().Epoch(), a, p.State().Epoch())
+		}
+		p = again
+	}
+	if find(t, p, las("pupil 1")) != "unknown" || find(t, p, eckid("aa")) != "unknown" || find(t, p, las("pupil 2")) == "unknown" {
+		t.Error("an erased learner's aliases are known, or a stranger's are not")
+	}
+}
+
+// TestZombieAndSuccessorAgree: two workers believe that a partition is theirs
+// and create the same aliases at the same time. There is one learner for each.
+func TestZombieAndSuccessorAgree(t *testing.T) {
+	t.Parallel()
+	d := deploy(t)
+	aliases := number(200)
+	workers := []*vault.Partition{d.open(t, vault.Own), d.open(t, vault.Own)}
+	done := make(chan error, len(workers))
+	for _, p := range workers {
+		go func() {
+			var err error
+			for i := 0; i < len(aliases) && err == nil; i += 10 {
+				err = p.Create(context.WithoutCancel(t.Context()), aliases[i:i+10], false)
+			}
+			done <- err
+		}()
+	}
+	for range workers {
+		must(t, <-done)
+	}
+	want := findAll(t, d.open(t, vault.Follow), aliases)
+	for i, p := range workers {
+		// What a worker has used must be what the log says, without another look at it.
+		same(t, fmt.Sprint("worker ", i), findAll(t, p, aliases), want)
+	}
+	for _, p := range workers { // both write the table, the later one first
+		must(t, p.Sync(t.Context()))
+	}
+	must(t, workers[1].Flush(t.Context()))
+	must(t, workers[0].Flush(t.Context()))
+	same(t, "table of two owners", findAll(t, d.open(t, vault.Follow), aliases), want)
+}
+
+func TestWrongKeysetStopsTheVault(t *testing.T) {
+	t.Parallel()
+	d := deploy(t)
+	p := d.open(t, vault.Own)
+	must(t, p.Create(t.Context(), number(3), false))
+	other, err := keyring.Create(t.TempDir() + "/keyset.json")
+	must(t, err)
+	if _, err := other.Rotate(); err != nil {
+		t.Fatal(err)
+	}
+	wrong := *d
+	wrong.ring = other
+	if _, err := wrong.vault(t).Open(t.Context(), 1, vault.Own); !errors.Is(err, vault.ErrKeyset) {
+		t.Errorf("Open a log with a wrong keyset = %v, want %v", err, vault.ErrKeyset)
+	}
+	must(t, p.Flush(t.Context()))
+	if _, err := wrong.vault(t).Open(t.Context(), 1, vault.Own); !errors.Is(err, vault.ErrKeyset) {
+		t.Errorf("Open a table with a wrong keyset = %v, want %v", err, vault.ErrKeyset)
+	}
+	if _, err := vault.New(vault.Config{}); err == nil {
+		t.Error("New without a keyring = nil, want an error")
+	}
+}
+
+func TestGapInTheLogStopsTheVault(t *testing.T) {
+	t.Parallel()
+	d := deploy(t)
+	p := d.open(t, vault.Own)
+	must(t, p.Create(t.Context(), number(3), false))
+	must(t, p.Flush(t.Context()))
+	// The topic is made anew: the table ends after the log.
+	lost := *d
+	lost.topic = enginetest.Topic(t, enginetest.Kafka(t), "registry", 2)
+	if _, err := lost.vault(t).Open(t.Context(), 1, vault.Own); !errors.Is(err, vault.ErrGap) {
+		t.Errorf("Open = %v, want %v", err, vault.ErrGap)
+	}
+}
+
+func TestFollowSeesWhatOthersWrite(t *testing.T) {
+	t.Parallel()
+	d := deploy(t)
+	owner, follower := d.open(t, vault.Own), d.open(t, vault.Follow)
+	must(t, owner.Create(t.Context(), number(5), true))
+	news := 0
+	deadline := time.Now().Add(20 * time.Second)
+	for follower.Offset() < owner.Offset() && time.Now().Before(deadline) {
+		must(t, follower.Follow(t.Context(), 100*time.Millisecond, new(nothing), func() error { news++; return nil }))
+	}
+	same(t, "follower", findAll(t, follower, number(5)), findAll(t, owner, number(5)))
+	if news == 0 {
+		t.Error("done was not called")
+	}
+}
+
+type nothing struct{}
+
+func (*nothing) Lock()   {}
+func (*nothing) Unlock() {}
