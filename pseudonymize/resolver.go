@@ -25,7 +25,7 @@ type ResolverConfig struct {
 	Ring       *keyring.Ring
 	Vault      *vault.Vault
 	Partitions int
-	Engines    []string // adaptive engines whose tokens are mapped back
+	Engines    []string // adaptive engines whose tokens are mapped back from the start; others when first asked for
 	Loaders    int      // partitions that are loaded at the same time; 0 means 2
 	Logger     *slog.Logger
 }
@@ -35,10 +35,12 @@ type ResolverConfig struct {
 // that the registry does not know stays unknown. Rate limits, authorisation and
 // audit are the caller's. It is safe for concurrent use.
 type Resolver struct {
-	config  ResolverConfig
-	parts   []followed
-	engines map[string]*reverseTable
-	ready   chan struct{}
+	config ResolverConfig
+	parts  []followed
+	ready  chan struct{}
+
+	mu     sync.RWMutex
+	tables map[keyring.Purpose]*reverseTable
 }
 
 // followed is the registry of one partition with tokenizers for it.
@@ -46,8 +48,13 @@ type followed struct {
 	mu         sync.Mutex
 	registry   *vault.Partition // nil while it is loaded
 	tokenizers map[tokenizerName]*Tokenizer
-	reversed   vault.Learner // learners up to here are in the reverse tables …
-	epochs     []uint32      // … under these epochs
+	reversed   map[keyring.Purpose]reversed
+}
+
+// reversed tells which learners of a partition are in a reverse table.
+type reversed struct {
+	last   vault.Learner
+	epochs []uint32
 }
 
 type tokenizerName struct {
@@ -71,15 +78,17 @@ func NewResolver(config ResolverConfig) (*Resolver, error) {
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
-	r := &Resolver{config: config, parts: make([]followed, config.Partitions), engines: make(map[string]*reverseTable), ready: make(chan struct{})}
+	r := &Resolver{config: config, parts: make([]followed, config.Partitions), tables: make(map[keyring.Purpose]*reverseTable), ready: make(chan struct{})}
 	for i := range r.parts {
 		r.parts[i].tokenizers = make(map[tokenizerName]*Tokenizer)
+		r.parts[i].reversed = make(map[keyring.Purpose]reversed)
 	}
 	for _, name := range config.Engines {
-		if err := keyring.Engine(name).Validate(); err != nil {
+		purpose := keyring.Engine(name)
+		if err := purpose.Validate(); err != nil {
 			return nil, fmt.Errorf("resolver: %w", err)
 		}
-		r.engines[name] = new(reverseTable)
+		r.tables[purpose] = new(reverseTable)
 	}
 	return r, nil
 }
@@ -231,13 +240,21 @@ func (f *followed) tokenizer(ring *keyring.Ring, purpose keyring.Purpose, epoch 
 // because stored rows follow later. It appends nothing for a token that is
 // unknown, or whose learner was erased.
 func (r *Resolver) Analytics(dst []answer.Token, engine string, token answer.Token) ([]answer.Token, error) {
-	table, ok := r.engines[engine]
-	if !ok {
-		return dst, fmt.Errorf("map token of engine %q: it is not configured", engine)
+	dst, _, err := r.Learner(dst, keyring.Engine(engine), token)
+	return dst, err
+}
+
+// Learner does what Analytics does for the token of any purpose, and also
+// returns the learner's school. The first question for a purpose takes as long
+// as computing the tokens of all learners.
+func (r *Resolver) Learner(dst []answer.Token, purpose keyring.Purpose, token answer.Token) (tokens []answer.Token, school string, err error) {
+	table, err := r.table(purpose)
+	if err != nil {
+		return dst, "", err
 	}
 	place, ok := table.find(token)
 	if !ok {
-		return dst, nil
+		return dst, "", nil
 	}
 	f := &r.parts[place.partition]
 	f.mu.Lock()
@@ -245,37 +262,122 @@ func (r *Resolver) Analytics(dst []answer.Token, engine string, token answer.Tok
 	state := f.registry.State()
 	l := state.MergedInto(place.learner)
 	if !state.Live(l) {
-		return dst, nil
+		return dst, "", nil
 	}
-	for i := len(f.epochs) - 1; i >= 0; i-- {
-		tokenizer, err := f.tokenizer(r.config.Ring, keyring.Analytics, f.epochs[i])
+	epochs := f.reversed[purpose].epochs
+	for i := len(epochs) - 1; i >= 0; i-- {
+		tokenizer, err := f.tokenizer(r.config.Ring, keyring.Analytics, epochs[i])
 		if err != nil {
-			return dst, err
+			return dst, "", err
 		}
 		dst = append(dst, tokenizer.Token(state.Secret(l)))
 	}
-	return dst, nil
+	return dst, state.School(l), nil
+}
+
+// Present maps analytics tokens to those of another purpose, in order; the zero
+// token stands for a learner who is not known any more.
+func (r *Resolver) Present(purpose keyring.Purpose, analytics []answer.Token) ([]answer.Token, error) {
+	table, err := r.table(keyring.Analytics)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]answer.Token, len(analytics))
+	for i := range analytics {
+		place, ok := table.find(analytics[i])
+		if !ok {
+			continue
+		}
+		if out[i], err = r.present(purpose, place); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+func (r *Resolver) present(purpose keyring.Purpose, place reversePlace) (answer.Token, error) {
+	f := &r.parts[place.partition]
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	state := f.registry.State()
+	l := state.MergedInto(place.learner)
+	if !state.Live(l) {
+		return answer.Token{}, nil
+	}
+	tokenizer, err := f.tokenizer(r.config.Ring, purpose, state.Epoch())
+	if err != nil {
+		return answer.Token{}, err
+	}
+	return tokenizer.Token(state.Secret(l)), nil
+}
+
+// table returns the reverse table of a purpose. One that is new is filled from
+// the partitions that are loaded; the others add to it when they are.
+func (r *Resolver) table(purpose keyring.Purpose) (*reverseTable, error) {
+	r.mu.RLock()
+	table, ok := r.tables[purpose]
+	r.mu.RUnlock()
+	if ok {
+		return table, nil
+	}
+	if err := purpose.Validate(); err != nil {
+		return nil, fmt.Errorf("resolver: %w", err)
+	}
+	r.mu.Lock()
+	if table, ok = r.tables[purpose]; !ok {
+		table = new(reverseTable)
+		r.tables[purpose] = table
+	}
+	r.mu.Unlock()
+	for partition := range r.parts {
+		if err := r.reverseLoaded(partition, purpose, table); err != nil {
+			return nil, err
+		}
+	}
+	return table, nil
+}
+
+func (r *Resolver) reverseLoaded(partition int, purpose keyring.Purpose, table *reverseTable) error {
+	f := &r.parts[partition]
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.registry == nil {
+		return nil
+	}
+	return r.reverseInto(f, partition, purpose, table)
 }
 
 // reverse brings the reverse tables up to date with a partition. f.mu is held.
 func (r *Resolver) reverse(f *followed, partition int) error {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for purpose, table := range r.tables {
+		if err := r.reverseInto(f, partition, purpose, table); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reverseInto adds the learners of a partition that a table does not have yet.
+// f.mu is held.
+func (r *Resolver) reverseInto(f *followed, partition int, purpose keyring.Purpose, table *reverseTable) error {
 	state := f.registry.State()
 	last := vault.Learner(state.Learners())
 	epochs := readable(r.config.Ring, state.Epoch())
-	begin := f.reversed + 1
-	if len(epochs) > len(f.epochs) || len(epochs) > 0 && epochs[len(epochs)-1] != f.epochs[len(f.epochs)-1] {
+	done := f.reversed[purpose]
+	begin := done.last + 1
+	if len(epochs) > len(done.epochs) || len(epochs) > 0 && epochs[len(epochs)-1] != done.epochs[len(done.epochs)-1] {
 		begin = 1
 	}
-	for name, table := range r.engines {
-		for _, epoch := range epochs {
-			tokenizer, err := f.tokenizer(r.config.Ring, keyring.Engine(name), epoch)
-			if err != nil {
-				return err
-			}
-			table.add(tokenizer, state, partition, begin, last)
+	for _, epoch := range epochs {
+		tokenizer, err := f.tokenizer(r.config.Ring, purpose, epoch)
+		if err != nil {
+			return err
 		}
+		table.add(tokenizer, state, partition, begin, last)
 	}
-	f.reversed, f.epochs = last, epochs
+	f.reversed[purpose] = reversed{last: last, epochs: epochs}
 	return nil
 }
 
