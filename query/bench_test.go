@@ -128,8 +128,8 @@ func benchHandler(b testing.TB, m *query.ReadModel) (http.Handler, string) {
 		Tokens: func(context.Context, keyring.Purpose, string, []query.Identifier) ([]answer.Token, error) {
 			return nil, errAway
 		},
-		Learner: func(_ context.Context, _ keyring.Purpose, t [16]byte) (answer.Token, string, bool, error) {
-			return answer.MintToken(t), schoolA, true, nil
+		Learner: func(_ context.Context, _ keyring.Purpose, t [16]byte) ([]answer.Token, string, error) {
+			return []answer.Token{answer.MintToken(t)}, schoolA, nil
 		},
 		Present: func(context.Context, keyring.Purpose, string, []answer.Token) ([]answer.Token, error) {
 			return nil, errAway

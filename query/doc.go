@@ -21,5 +21,5 @@
 //
 // Words: the skill of a goal is the sum of the means of the learner's layers
 // overall, subject and goal, in logits; its variance is the sum of theirs. The
-// difficulty of an exercise is item + goal - global, the components of the filter. Norm group: the learners of one year group.
+// difficulty of an exercise is the sum of its item, goal and global components. Norm group: the learners of one year group.
 package query

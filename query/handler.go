@@ -3,6 +3,7 @@ package query
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -155,13 +156,29 @@ func (h *Handler) endpoint(route route) http.Handler {
 		start := time.Now()
 		recorder := &statusWriter{ResponseWriter: w, status: http.StatusOK}
 		c := &call{w: recorder, r: r}
-		if err := h.admit(c, &route); err != nil {
+		if err := bound(w, r, start); err != nil {
+			h.fail(c, err)
+		} else if err := h.admit(c, &route); err != nil {
 			h.fail(c, err)
 		} else if err := route.serve(c); err != nil {
 			h.fail(c, err)
 		}
 		observe.done(recorder.status, time.Since(start))
 	})
+}
+
+// bound sets how long the connection may take for a request. A connection that
+// knows no deadlines has bounds of its own.
+func bound(w http.ResponseWriter, r *http.Request, start time.Time) error {
+	connection, until := http.NewResponseController(w), start.Add(requestTimeout)
+	err := connection.SetWriteDeadline(until)
+	if err == nil && r.Body != http.NoBody {
+		err = connection.SetReadDeadline(until)
+	}
+	if err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return fmt.Errorf("set deadline: %w", err)
+	}
+	return nil
 }
 
 func (h *Handler) admit(c *call, route *route) error {
@@ -219,9 +236,12 @@ func (h *Handler) unrouted(w http.ResponseWriter, r *http.Request) {
 	access.WriteProblem(w, access.Problem{Status: http.StatusNotFound, Code: "not_found"})
 }
 
-// Limits of a connection. A request is small and so is its reply.
+// Limits of a connection. Those of the server leave room for a publisher's
+// delivery, which waits for Kafka; a query has to be done sooner.
 const (
 	headerTimeout  = 5 * time.Second
+	readTimeout    = time.Minute
+	writeTimeout   = 5 * time.Minute
 	requestTimeout = 15 * time.Second
 	idleTimeout    = 2 * time.Minute
 	maxHeaderBytes = 16 << 10
@@ -234,7 +254,7 @@ func NewServer(address string, handler http.Handler, logger *slog.Logger) *http.
 	}
 	return &http.Server{
 		Addr: address, Handler: handler,
-		ReadHeaderTimeout: headerTimeout, ReadTimeout: requestTimeout, WriteTimeout: requestTimeout,
+		ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
 		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
 		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
 	}

@@ -40,9 +40,10 @@ type Identities struct {
 	// Tokens returns the token of each identifier of a school for a purpose, the
 	// zero token for one that the registry does not know. It creates no learner.
 	Tokens func(ctx context.Context, purpose keyring.Purpose, school string, identifiers []Identifier) ([]answer.Token, error)
-	// Learner returns the analytics token and the school of the learner whom a
-	// token of a purpose means; false when nobody is meant.
-	Learner func(ctx context.Context, purpose keyring.Purpose, token [16]byte) (analytics answer.Token, school string, found bool, err error)
+	// Learner returns the analytics tokens, newest key epoch first, and the school
+	// of the learner whom a token of a purpose means; no token when nobody is
+	// meant. There are several while keys are rotated.
+	Learner func(ctx context.Context, purpose keyring.Purpose, token [16]byte) (analytics []answer.Token, school string, err error)
 	// Present returns the tokens for a purpose of learners of one school, given
 	// by their analytics tokens; the zero token for one who is no longer known.
 	Present func(ctx context.Context, purpose keyring.Purpose, school string, analytics []answer.Token) ([]answer.Token, error)

@@ -82,6 +82,7 @@ func (i *items) apply(version uint64, rows *transform.SnapshotRows) {
 		}
 		switch rows.Component[n] {
 		case transform.ComponentGlobal:
+			m.mean = -m.mean // the filter's global component is an easiness
 			i.global.Store(m)
 		case transform.ComponentGoal:
 			i.catalogue.goal(rows.Key[n], rows.Subject[n]).measure.Store(m)

@@ -52,14 +52,14 @@ func (h *Handler) learner(c *call) (answer.Token, error) {
 	if err != nil {
 		return answer.Token{}, err
 	}
-	token, school, found, err := h.config.Identities.Learner(c.r.Context(), p, given)
+	tokens, school, err := h.config.Identities.Learner(c.r.Context(), p, given)
 	if err != nil {
 		return answer.Token{}, err
 	}
-	if !found || !h.covers(&c.caller, school) {
+	if len(tokens) == 0 || !h.covers(&c.caller, school) {
 		return answer.Token{}, errNotFound()
 	}
-	return token, nil
+	return h.model.newest(tokens), nil
 }
 
 // replies are reused between requests.

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/leerstroom/leerstroom/internal/answer"
 	"github.com/leerstroom/leerstroom/transform"
 	"github.com/leerstroom/leerstroom/transform/filter"
 )
@@ -192,6 +193,21 @@ func (m *ReadModel) domainOf(l *layer) *domain {
 		return m.catalogue.goals.at(l.key)
 	}
 	return m.catalogue.overall
+}
+
+// newest returns the first of several tokens of one learner that the model
+// knows, or the first.
+func (m *ReadModel) newest(tokens []answer.Token) answer.Token {
+	for _, token := range tokens {
+		s := &m.learners.shards[shardOf(token)]
+		s.mu.RLock()
+		l, _ := s.find(token)
+		s.mu.RUnlock()
+		if l != nil {
+			return token
+		}
+	}
+	return tokens[0]
 }
 
 // Learners returns the number of learners.

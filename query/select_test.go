@@ -62,7 +62,7 @@ func newLoop(t *testing.T, learners, items int, target float64) *loop {
 // publish makes an item snapshot of what changed.
 func (l *loop) publish() {
 	rows := &transform.SnapshotRows{}
-	appendGlobal(rows, l.global.Mean)
+	appendGlobal(rows, -l.global.Mean) // snapshots count it as difficulty
 	rows.Variance[0] = l.global.Variance
 	for key := range l.changed {
 		appendItem(rows, key, "optellen", l.items[key].Mean, l.items[key].Variance, l.counts[key], 0.7)
@@ -353,7 +353,7 @@ func large(learners, items, goals int) (*query.ReadModel, []query.Request) {
 	m := query.NewReadModel(query.Config{Seed: 1})
 	random := rand.New(rand.NewPCG(1, 2))
 	rows := &transform.SnapshotRows{}
-	appendGlobal(rows, 0.5)
+	appendGlobal(rows, -0.5)
 	all := max(20, goals)
 	for i := range items {
 		appendItem(rows, fmt.Sprintf("bingel:opgave-%06d", i), fmt.Sprintf("doel-%02d", i%all), random.NormFloat64()-1, 0.05, 500, 0.7)

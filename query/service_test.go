@@ -36,8 +36,8 @@ func away() query.Identities {
 		Tokens: func(context.Context, keyring.Purpose, string, []query.Identifier) ([]answer.Token, error) {
 			return nil, errAway
 		},
-		Learner: func(context.Context, keyring.Purpose, [16]byte) (answer.Token, string, bool, error) {
-			return answer.Token{}, "", false, errAway
+		Learner: func(context.Context, keyring.Purpose, [16]byte) ([]answer.Token, string, error) {
+			return nil, "", errAway
 		},
 		Present: func(context.Context, keyring.Purpose, string, []answer.Token) ([]answer.Token, error) {
 			return nil, errAway
@@ -73,13 +73,14 @@ func (r *registry) identities() query.Identities {
 			}
 			return out, nil
 		},
-		Learner: func(_ context.Context, p keyring.Purpose, given [16]byte) (answer.Token, string, bool, error) {
+		Learner: func(_ context.Context, p keyring.Purpose, given [16]byte) ([]answer.Token, string, error) {
 			for n, s := range r.schools {
 				if purposeToken(p, n).Bytes() == given {
-					return token(n), s, true, nil
+					rotated := token(-n - 2) // of a newer key, which no row has yet
+					return []answer.Token{rotated, token(n)}, s, nil
 				}
 			}
-			return answer.Token{}, "", false, nil
+			return nil, "", nil
 		},
 		Present: func(_ context.Context, p keyring.Purpose, school string, analytics []answer.Token) ([]answer.Token, error) {
 			out := make([]answer.Token, len(analytics))
@@ -155,7 +156,7 @@ func newService(t testing.TB, change func(*query.HandlerConfig)) *service {
 	rare := pupil{n: 3, school: schoolA, group: "5A", yearGroup: 5, at: monday.UnixMilli(), position: 2}
 	s.model.ApplySkills(skillRows(rare, -0.7, 0.1, map[string]float64{"romeinse cijfers": 0.2}))
 	rows := &transform.SnapshotRows{}
-	appendGlobal(rows, 0.5)
+	appendGlobal(rows, -0.5)
 	appendGoal(rows, "optellen", 0.1, 0.01)
 	for i := range 60 {
 		appendItem(rows, "bingel:som-"+string(rune('a'+i/10))+string(rune('0'+i%10)), "optellen", float64(i)/20-2, 0.05, int64(i*3), float64(60-i)/60)
