@@ -28,6 +28,7 @@ type message struct {
 	subjects []int32
 	goals    []goalSlot
 	items    []itemSlot
+	others   map[uint64]itemSlot // exercises whose code another publisher's has taken
 	key      []byte
 }
 
@@ -36,8 +37,8 @@ type goalSlot struct {
 	gaussian filter.Gaussian // 0 for the unknown goal: it takes no part
 }
 
-// itemSlot is an exercise of a message; its code is shared by exercises of the
-// same name of several publishers, of which it holds one.
+// itemSlot is an exercise of a message. Exercises of the same name of several
+// publishers share a code; the first has the slot.
 type itemSlot struct {
 	publisher int32 // code + 1, 0 = empty
 	sum       uint32
@@ -149,6 +150,10 @@ func (p *Partition) begin(c *answer.Columns, snapshot *Snapshot) {
 		}
 	}
 	m.items = resize(m.items, len(c.Exercise.Values))
+	if m.others == nil || len(m.others) > keepWords {
+		m.others = make(map[uint64]itemSlot)
+	}
+	clear(m.others)
 }
 
 func (p *Partition) numbers(dst []int32, texts []string) []int32 {
@@ -168,15 +173,26 @@ func (p *Partition) learnerAt(c *answer.Columns, row int) uint32 {
 }
 
 // itemAt returns the exercise of a row.
-func (p *Partition) itemAt(c *answer.Columns, row int, snapshot *Snapshot) *itemSlot {
+func (p *Partition) itemAt(c *answer.Columns, row int, snapshot *Snapshot) itemSlot {
+	publisher := c.Publisher.Codes[row] + 1
 	slot := &p.message.items[c.Exercise.Codes[row]]
-	if slot.publisher != c.Publisher.Codes[row]+1 {
-		p.resolveItem(c, row, slot, snapshot)
+	switch slot.publisher {
+	case publisher:
+		return *slot
+	case 0:
+		*slot = p.resolveItem(c, row, snapshot)
+		return *slot
 	}
-	return slot
+	key := uint64(publisher)<<32 | uint64(c.Exercise.Codes[row])
+	other, ok := p.message.others[key]
+	if !ok {
+		other = p.resolveItem(c, row, snapshot)
+		p.message.others[key] = other
+	}
+	return other
 }
 
-func (p *Partition) resolveItem(c *answer.Columns, row int, slot *itemSlot, snapshot *Snapshot) {
+func (p *Partition) resolveItem(c *answer.Columns, row int, snapshot *Snapshot) itemSlot {
 	m := &p.message
 	m.key = append(m.key[:0], c.Publisher.At(row)...)
 	m.key = append(m.key, ':')
@@ -186,7 +202,7 @@ func (p *Partition) resolveItem(c *answer.Columns, row int, slot *itemSlot, snap
 	if entry.hash == 0 {
 		entry.hash = xxhash.Sum64(m.key)
 	}
-	*slot = itemSlot{publisher: c.Publisher.Codes[row] + 1, sum: i, hash: entry.hash, gaussian: snapshot.Item(number)}
+	return itemSlot{publisher: c.Publisher.Codes[row] + 1, sum: i, hash: entry.hash, gaussian: snapshot.Item(number)}
 }
 
 // answer moves everything by one answer. It tells whether the item side took

@@ -76,7 +76,7 @@ func (p *Partition) appendLayer(dst *SkillRows, l *layer, rings *[]uint64) {
 	switch l.kind {
 	case LayerOverall:
 		first := len(*rings)
-		*rings = append(*rings, owner.recent[:owner.recents]...)
+		*rings = owner.appendRecent(*rings)
 		ring = (*rings)[first:len(*rings):len(*rings)]
 	case LayerSubject:
 		key = p.catalog.SubjectName(l.key)

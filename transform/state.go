@@ -58,7 +58,8 @@ type learner struct {
 	overall uint32 // layer
 	turn    uint32 // scratch of grouping: place among the learners touched + 1
 	recents uint8
-	recent  [MaxRecent]uint64 // newest last
+	oldest  uint8             // place in recent
+	recent  [MaxRecent]uint64 // ring
 }
 
 // layer is one Gaussian of a learner with its counters: less than 100 bytes with
@@ -188,22 +189,37 @@ func (p *Partition) applied(l *learner, position answer.Position) bool {
 // remember puts an exercise at the end of the learner's recent ones and tells
 // whether it was among them.
 func (l *learner) remember(hash uint64) (known bool) {
-	ring := l.recent[:l.recents]
-	for i, h := range ring {
+	for i, h := range l.recent[:l.recents] {
 		if h == hash {
-			copy(ring[i:], ring[i+1:])
-			ring[len(ring)-1] = hash
+			l.moveLast(uint8(i))
 			return true
 		}
 	}
-	if len(ring) == MaxRecent {
-		copy(ring, ring[1:])
-		ring[MaxRecent-1] = hash
+	if l.recents < MaxRecent {
+		l.recent[l.recents] = hash
+		l.recents++
 		return false
 	}
-	l.recent[l.recents] = hash
-	l.recents++
+	l.recent[l.oldest] = hash
+	l.oldest = (l.oldest + 1) % MaxRecent
 	return false
+}
+
+// moveLast moves the exercise in a place of the ring behind the newest.
+func (l *learner) moveLast(place uint8) {
+	hash, newest := l.recent[place], (l.oldest+l.recents-1)%l.recents
+	for place != newest {
+		next := (place + 1) % l.recents
+		l.recent[place] = l.recent[next]
+		place = next
+	}
+	l.recent[newest] = hash
+}
+
+// appendRecent appends the recent exercises, newest last.
+func (l *learner) appendRecent(dst []uint64) []uint64 {
+	dst = append(dst, l.recent[l.oldest:l.recents]...)
+	return append(dst, l.recent[:l.oldest]...)
 }
 
 // Rates and beginnings of the two running averages of the score.
