@@ -64,7 +64,9 @@ func benchClickHouseGo(b *testing.B, messages []*answer.Columns) {
 	for b.Loop() {
 		done := make(chan error, 2)
 		for half := range 2 {
-			go func() { done <- insertByColumn(b.Context(), e, messages[half*len(messages)/2:(half+1)*len(messages)/2]) }()
+			go func() {
+				done <- insertByColumn(b.Context(), e, messages[half*len(messages)/2:(half+1)*len(messages)/2])
+			}()
 		}
 		for range 2 {
 			if err := <-done; err != nil {

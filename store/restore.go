@@ -249,3 +249,12 @@ func (s *Store) LoadSums(ctx context.Context, partition int) (transform.ItemSumR
 	}
 	return rows, nil
 }
+
+// tokensOf reads tokens that this package has written.
+func tokensOf(column proto.ColFixedStr16) []answer.Token {
+	tokens := make([]answer.Token, len(column))
+	for i := range column {
+		tokens[i] = answer.MintToken(column[i])
+	}
+	return tokens
+}

@@ -19,18 +19,28 @@ const componentNone = 127
 func (s *Store) SaveSnapshot(ctx context.Context, version uint64, rows *transform.SnapshotRows) error {
 	b := newSnapshotBlock(s.config.Database)
 	b.append(version, rows)
+	if err := s.insert(ctx, &b.block); err != nil {
+		return fmt.Errorf("save item snapshot %d: %w", version, err)
+	}
+	return nil
+}
+
+// insert writes a block that belongs to no batch, again and again until it is
+// in, it is rejected, or ctx ends.
+func (s *Store) insert(ctx context.Context, b *block) error {
 	pause := newBackoff()
 	for {
 		err := s.pool.do(ctx, ch.Query{Body: b.body, Input: b.input})
 		switch {
 		case err == nil:
 			return nil
+		case ctx.Err() != nil:
+			return fmt.Errorf("%w (last error: %w)", context.Cause(ctx), err)
 		case permanent(err):
-			return fmt.Errorf("save item snapshot %d: %w: %w", version, ErrRejected, err)
-		case ctx.Err() != nil || !pause.wait(ctx):
-			return fmt.Errorf("save item snapshot %d: %w (last error: %w)", version, context.Cause(ctx), err)
+			return fmt.Errorf("insert %d rows into %s: %w: %w", b.rows(), b.table, ErrRejected, err)
 		}
 		s.config.Logger.WarnContext(ctx, "insert failed, trying again", "table", b.table, "rows", b.rows(), "error", err)
+		pause.wait(ctx)
 	}
 }
 

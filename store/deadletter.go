@@ -1,0 +1,176 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/ClickHouse/ch-go"
+	"github.com/ClickHouse/ch-go/proto"
+
+	"github.com/leerstroom/leerstroom/internal/stream"
+)
+
+// DeadLetter says where a dead letter lies and why. The letter itself is sealed.
+type DeadLetter struct {
+	LetterPartition int   // partition of the topic of dead letters
+	LetterOffset    int64 // offset in it
+	Topic           string
+	Partition       int
+	Offset          int64 // of the message in Topic
+	Stage           string
+	Reason          string
+	Bytes           int       // size of the sealed letter
+	WrittenAt       time.Time // when it was entered in the index; set by ListDeadLetters
+}
+
+// Headers of the messages of dead letters, as their writer spells them.
+const (
+	letterTopic     = "topic"
+	letterPartition = "partition"
+	letterOffset    = "offset"
+	letterStage     = "stage"
+	letterReason    = "reason"
+)
+
+// DeadLetterHandler returns the handler that enters the letters of a partition
+// of the topic of dead letters in the index, for stream.ConsumerConfig. A letter
+// is entered before its offset is committed; entering it again changes nothing.
+func (s *Store) DeadLetterHandler(partition int) stream.Handler {
+	return &letterHandler{store: s, partition: partition}
+}
+
+type letterHandler struct {
+	store      *Store
+	partition  int
+	assignment *stream.Assignment
+}
+
+// Start implements stream.Handler.
+func (h *letterHandler) Start(_ context.Context, a *stream.Assignment) (int64, error) {
+	h.assignment = a
+	return max(a.Committed, 0), nil
+}
+
+// Handle implements stream.Handler.
+func (h *letterHandler) Handle(ctx context.Context, messages []stream.Message) error {
+	letters := make([]DeadLetter, 0, len(messages))
+	for i := range messages {
+		letter, err := h.read(&messages[i])
+		if err != nil {
+			return fmt.Errorf("index dead letters of partition %d: %w", h.partition, err)
+		}
+		letters = append(letters, letter)
+	}
+	if err := h.store.IndexDeadLetters(ctx, letters); err != nil {
+		return err
+	}
+	h.assignment.Commit(messages[len(messages)-1].Offset + 1)
+	return nil
+}
+
+// read takes the headers of a letter. A header that is missing is left empty:
+// also such a letter has to be found.
+func (h *letterHandler) read(m *stream.Message) (DeadLetter, error) {
+	letter := DeadLetter{LetterPartition: h.partition, LetterOffset: m.Offset, Partition: -1, Offset: -1, Bytes: len(m.Value),
+		Topic: string(m.Header(letterTopic)), Stage: string(m.Header(letterStage)), Reason: string(m.Header(letterReason))}
+	if m.Header(letterPartition) != nil {
+		partition, err := m.Int64(letterPartition)
+		if err != nil {
+			return letter, err
+		}
+		letter.Partition = int(partition)
+	}
+	if m.Header(letterOffset) != nil {
+		offset, err := m.Int64(letterOffset)
+		if err != nil {
+			return letter, err
+		}
+		letter.Offset = offset
+	}
+	return letter, nil
+}
+
+// Idle implements stream.Handler.
+func (h *letterHandler) Idle(context.Context) error { return nil }
+
+// Stop implements stream.Handler.
+func (h *letterHandler) Stop() {}
+
+// IndexDeadLetters enters letters in the index and returns when they are
+// durable.
+func (s *Store) IndexDeadLetters(ctx context.Context, letters []DeadLetter) error {
+	if len(letters) == 0 {
+		return nil
+	}
+	var letterPartition proto.ColUInt16
+	var letterOffset proto.ColUInt64
+	var partition proto.ColInt32
+	var offset proto.ColInt64
+	var bytes proto.ColUInt32
+	var topic, stage, reason wordColumn
+	topic.init()
+	stage.init()
+	reason.init()
+	for i := range letters {
+		l := &letters[i]
+		letterPartition = append(letterPartition, uint16(l.LetterPartition))
+		letterOffset = append(letterOffset, uint64(l.LetterOffset))
+		partition = append(partition, int32(l.Partition))
+		offset = append(offset, l.Offset)
+		bytes = append(bytes, uint32(l.Bytes))
+		topic.appendWord(l.Topic)
+		stage.appendWord(l.Stage)
+		reason.appendWord(l.Reason)
+	}
+	b := newBlock(s.config.Database, "dead_letters", column("letter_partition", &letterPartition), column("letter_offset", &letterOffset),
+		column("topic", &topic), column("partition", &partition), column("offset", &offset), column("stage", &stage),
+		column("reason", &reason), column("bytes", &bytes))
+	if err := s.insert(ctx, &b); err != nil {
+		return fmt.Errorf("index %d dead letters: %w", len(letters), err)
+	}
+	return nil
+}
+
+// ListDeadLetters calls see for every letter of the index, oldest message first,
+// until it returns an error. A message that was given up twice because of a
+// crash has two letters.
+func (s *Store) ListDeadLetters(ctx context.Context, see func(DeadLetter) error) error {
+	var letters []DeadLetter
+	err := s.read(ctx, func() ch.Query {
+		letters = nil
+		var letterPartition proto.ColUInt16
+		var letterOffset proto.ColUInt64
+		var partition proto.ColInt32
+		var offset, written proto.ColInt64
+		var bytes proto.ColUInt32
+		topic, stage, reason := newWordResult(), newWordResult(), newWordResult()
+		return ch.Query{
+			Body: s.fill("SELECT letter_partition, letter_offset, topic, partition, offset, stage, reason, bytes, toUnixTimestamp64Milli(written_at) AS written" +
+				" FROM {db}.dead_letters FINAL ORDER BY topic, partition, offset, letter_partition, letter_offset"),
+			Result: proto.Results{{Name: "letter_partition", Data: &letterPartition}, {Name: "letter_offset", Data: &letterOffset},
+				{Name: "topic", Data: topic}, {Name: "partition", Data: &partition}, {Name: "offset", Data: &offset}, {Name: "stage", Data: stage},
+				{Name: "reason", Data: reason}, {Name: "bytes", Data: &bytes}, {Name: "written", Data: &written}},
+			OnResult: func(_ context.Context, block proto.Block) error {
+				if block.Rows == 0 {
+					return nil
+				}
+				topics, stages, reasons := topic.appendTo(nil), stage.appendTo(nil), reason.appendTo(nil)
+				for i := range block.Rows {
+					letters = append(letters, DeadLetter{LetterPartition: int(letterPartition[i]), LetterOffset: int64(letterOffset[i]), Topic: topics[i],
+						Partition: int(partition[i]), Offset: offset[i], Stage: stages[i], Reason: reasons[i], Bytes: int(bytes[i]), WrittenAt: time.UnixMilli(written[i])})
+				}
+				return nil
+			},
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("list dead letters: %w", err)
+	}
+	for _, l := range letters {
+		if err := see(l); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,311 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/ClickHouse/ch-go"
+	"github.com/ClickHouse/ch-go/proto"
+
+	"github.com/leerstroom/leerstroom/internal/answer"
+)
+
+// parameters of a query, bound by the server.
+type parameters map[string]any
+
+// integers runs a query whose columns are Int64, named c0, c1, …
+func (s *Store) integers(ctx context.Context, columns int, body string, p parameters) ([][]int64, error) {
+	var rows [][]int64
+	err := s.read(ctx, func() ch.Query {
+		rows = nil
+		data := make([]proto.ColInt64, columns)
+		results := make(proto.Results, columns)
+		for i := range data {
+			results[i] = proto.ResultColumn{Name: fmt.Sprintf("c%d", i), Data: &data[i]}
+		}
+		q := ch.Query{Body: body, Result: results, OnResult: func(_ context.Context, block proto.Block) error {
+			for i := range block.Rows {
+				row := make([]int64, columns)
+				for k := range row {
+					row[k] = data[k][i]
+				}
+				rows = append(rows, row)
+			}
+			return nil
+		}}
+		if p != nil {
+			q.Parameters = ch.Parameters(p)
+		}
+		return q
+	})
+	if err != nil {
+		return nil, fmt.Errorf("query %s: %w", tableOf(body), err)
+	}
+	return rows, nil
+}
+
+// tableOf returns the first table that a query names, for errors.
+func tableOf(body string) string {
+	_, rest, _ := strings.Cut(body, "FROM ")
+	return strings.TrimLeft(strings.SplitN(rest, " ", 2)[0], "(")
+}
+
+// ledgerAndArchive compares, per message, what the ledger says was archived with
+// what lies in the archive. Rows of messages beyond the progress are left out.
+//
+//	c0 partition, c1 messages, c2 archived by the ledger, c3 of these corrections,
+//	c4 rows missing, c5 rows too many, c6 messages whose ids have another sum
+const ledgerAndArchive = `SELECT toInt64(partition) AS c0, toInt64(count()) AS c1, toInt64(sum(archived)) AS c2, toInt64(sum(corrections)) AS c3,
+	toInt64(sumIf(archived - found, archived > found)) AS c4, toInt64(sumIf(found - archived, found > archived)) AS c5,
+	toInt64(countIf(found = archived AND ids != id_sum)) AS c6
+FROM (
+	SELECT partition, raw_offset, toInt64(sum(archived)) AS archived, sum(corrections) AS corrections, sum(id_sum) AS id_sum,
+		toInt64(sum(found)) AS found, sum(ids) AS ids
+	FROM (
+		SELECT partition, raw_offset, archived, corrections, id_sum, 0 AS found, toUInt64(0) AS ids
+		FROM {db}.raw_ledger FINAL WHERE content = '{content}'
+		UNION ALL
+		SELECT source_partition, bitShiftRight(position, 20), 0, 0, toUInt64(0), count(), sum(reinterpretAsUInt64(substring(id, 1, 8)))
+		FROM {db}.{content} FINAL GROUP BY source_partition, bitShiftRight(position, 20)
+	) GROUP BY partition, raw_offset
+) AS l
+INNER JOIN (SELECT partition, raw_offset AS until FROM {db}.progress FINAL) AS p USING partition
+WHERE toInt64(raw_offset) <= until
+GROUP BY partition ORDER BY partition`
+
+// archived: the archive holds every row once.
+func (c *check) archived(ctx context.Context) error {
+	for _, content := range []string{"answers", "test_results"} {
+		rows, err := c.store.integers(ctx, 7, c.store.fill(strings.ReplaceAll(ledgerAndArchive, "{content}", content)), nil)
+		if err != nil {
+			return err
+		}
+		var problems []string
+		messages, archived, superseded := int64(0), int64(0), int64(0)
+		for _, r := range rows {
+			messages, archived, superseded = messages+r[1], archived+r[2], superseded+r[4]
+			// A correction takes the place of the row that it corrects.
+			if missing := r[4] - r[3]; missing > 0 {
+				problems = append(problems, fmt.Sprintf("partition %d: at least %d rows are missing", r[0], missing))
+			}
+			if r[5] > 0 {
+				problems = append(problems, fmt.Sprintf("partition %d: %d rows too many", r[0], r[5]))
+			}
+			if r[6] > 0 {
+				problems = append(problems, fmt.Sprintf("partition %d: other ids than were delivered in %d messages", r[0], r[6]))
+			}
+		}
+		c.line(strings.ReplaceAll(content, "_", " ")+" are archived once",
+			fmt.Sprintf("%d rows of %d messages, %d of them corrected since", archived, messages, superseded), problems)
+	}
+	return nil
+}
+
+// fill puts the database into a query text.
+func (s *Store) fill(body string) string { return strings.ReplaceAll(body, "{db}", s.config.Database) }
+
+// settled runs a comparison of tables that are written one after the other. When
+// it finds problems while partitions move, they may come from that: it is run
+// again, until nothing moved during a run or the time is over.
+func (c *check) settled(ctx context.Context, compare func(context.Context) ([]string, error)) ([]string, error) {
+	deadline := time.Now().Add(c.sources.Wait)
+	for {
+		before, err := c.positions(ctx)
+		if err != nil {
+			return nil, err
+		}
+		problems, err := compare(ctx)
+		if err != nil || len(problems) == 0 {
+			return problems, err
+		}
+		after, err := c.positions(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if before == after {
+			return problems, nil
+		}
+		if time.Now().After(deadline) {
+			return append([]string{"partitions kept moving during the comparison"}, problems...), nil
+		}
+	}
+}
+
+// positions is a digest of how far partitions, skills and sums have come.
+func (c *check) positions(ctx context.Context) (digest string, err error) {
+	rows, err := c.store.integers(ctx, 1, c.store.fill(`SELECT toInt64(bitXor(groupBitXor(cityHash64(partition, position, answers_offset)),
+	(SELECT cityHash64(max(position), count()) FROM {db}.skills) + (SELECT cityHash64(max(position), count()) FROM {db}.item_sums))) AS c0
+FROM {db}.progress FINAL`), nil)
+	return fmt.Sprint(rows), err
+}
+
+// archiveAndSkills compares the ledger with the answers that have moved overall
+// skills, and the learners of both.
+//
+//	c0 partition, c1 archived, c2 of these corrections, c3 answers in skills,
+//	c4 learners in the archive, c5 learners in skills
+const archiveAndSkills = `SELECT toInt64(partition) AS c0, toInt64(sum(archived)) AS c1, toInt64(sum(corrections)) AS c2, toInt64(sum(moved)) AS c3,
+	toInt64(sum(delivered)) AS c4, toInt64(sum(known)) AS c5
+FROM (
+	SELECT partition, sum(toUInt64(archived)) AS archived, sum(toUInt64(corrections)) AS corrections, 0 AS moved, 0 AS delivered, 0 AS known
+	FROM {db}.raw_ledger FINAL WHERE content = 'answers' GROUP BY partition
+	UNION ALL
+	SELECT partition, 0, 0, sum(toUInt64(answers)), 0, count() FROM {db}.skills FINAL WHERE layer = 'overall' GROUP BY partition
+	UNION ALL
+	SELECT source_partition, 0, 0, 0, uniqExact(learner), 0 FROM {db}.answers GROUP BY source_partition
+) GROUP BY partition ORDER BY partition`
+
+// moved: every archived answer has moved its learner once.
+func (c *check) moved(ctx context.Context) error {
+	answers, learners := int64(0), int64(0)
+	problems, err := c.settled(ctx, func(ctx context.Context) ([]string, error) {
+		rows, err := c.store.integers(ctx, 6, c.store.fill(archiveAndSkills), nil)
+		var problems []string
+		answers, learners = 0, 0
+		for _, r := range rows {
+			answers, learners = answers+r[3], learners+r[5]
+			// A late correction moves nothing until a recomputation.
+			if r[3] > r[1] || r[3] < r[1]-r[2] {
+				problems = append(problems, fmt.Sprintf("partition %d: %d answers are archived, %d of them corrections, but %d have moved a skill", r[0], r[1], r[2], r[3]))
+			}
+			if r[4] != r[5] {
+				problems = append(problems, fmt.Sprintf("partition %d: %d learners have answers, %d have a skill", r[0], r[4], r[5]))
+			}
+		}
+		return problems, err
+	})
+	if err != nil {
+		return err
+	}
+	c.line("every answer has moved its learner once", fmt.Sprintf("%d answers of %d learners", answers, learners), problems)
+	return nil
+}
+
+// itemSumsAndArchive compares the answers in the sums of every exercise with the
+// archive: at least the first answers of learners, at most all first attempts.
+//
+//	c0 partition, c1 exercises, c2 answers in sums, c3 exercises outside the bounds
+const itemSumsAndArchive = `SELECT toInt64(partition) AS c0, toInt64(count()) AS c1, toInt64(sum(counted)) AS c2, toInt64(countIf(counted < least OR counted > most)) AS c3
+FROM (
+	SELECT partition, item, sum(counted) AS counted, sum(least) AS least, sum(most) AS most
+	FROM (
+		SELECT partition, key AS item, answers AS counted, toInt64(0) AS least, toInt64(0) AS most FROM {db}.item_sums FINAL WHERE component = 'item'
+		UNION ALL
+		SELECT source_partition, item, toInt64(0), toInt64(countIf(first.1 <= 1 AND first.2 = 0)), toInt64(sum(attempts)) FROM (
+			SELECT source_partition, concat(publisher, ':', exercise) AS item, argMin((attempt, revision), position) AS first, countIf(attempt <= 1) AS attempts
+			FROM {db}.answers FINAL GROUP BY source_partition, item, learner
+		) GROUP BY source_partition, item
+	) GROUP BY partition, item
+) GROUP BY partition ORDER BY partition`
+
+// globalSums compares the sums of all exercises with those of the global
+// component, to which every answer contributes the same.
+//
+//	c0 partition, c1 to c4 differences of gradient, information, answers, scores
+const globalSums = `SELECT toInt64(partition) AS c0, sum(gradient * sign) AS c1, sum(information * sign) AS c2, sum(answers * sign) AS c3, sum(score_sum * sign) AS c4
+FROM (SELECT partition, multiIf(component = 'item', 1, component = 'global', -1, 0) AS sign, gradient, information, answers, score_sum FROM {db}.item_sums FINAL)
+GROUP BY partition ORDER BY partition`
+
+// sums: the sums of exercises match the archive and each other.
+func (c *check) sums(ctx context.Context) error {
+	items, answers := int64(0), int64(0)
+	problems, err := c.settled(ctx, func(ctx context.Context) ([]string, error) {
+		var problems []string
+		rows, err := c.store.integers(ctx, 4, c.store.fill(itemSumsAndArchive), nil)
+		if err != nil {
+			return nil, err
+		}
+		items, answers = 0, 0
+		for _, r := range rows {
+			items, answers = items+r[1], answers+r[2]
+			if r[3] > 0 {
+				problems = append(problems, fmt.Sprintf("partition %d: the answers in the sums of %d exercises do not match the archive", r[0], r[3]))
+			}
+		}
+		if rows, err = c.store.integers(ctx, 5, c.store.fill(globalSums), nil); err != nil {
+			return nil, err
+		}
+		for _, r := range rows {
+			if r[1] != 0 || r[2] != 0 || r[3] != 0 || r[4] != 0 {
+				problems = append(problems, fmt.Sprintf("partition %d: the sums of all exercises are not those of the global component", r[0]))
+			}
+		}
+		return problems, nil
+	})
+	if err != nil {
+		return err
+	}
+	c.line("sums match the archive", fmt.Sprintf("%d answers in the sums of %d exercises", answers, items), problems)
+	return nil
+}
+
+// normsAndSkills compares the learners in the histograms of a layer with the
+// skills. Histograms are written less often than skills: they hold at least the
+// learners that have not moved since, and at most all.
+//
+//	c0 partition, c1 learners counted, c2 histograms outside the bounds
+const normsAndSkills = `SELECT toInt64(partition) AS c0, toInt64(sum(counted)) AS c1, toInt64(countIf(counted < least OR counted > most)) AS c2
+FROM (
+	SELECT partition, layer, key, sum(counted) AS counted, sum(least) AS least, sum(most) AS most
+	FROM (
+		SELECT partition, layer, key, arraySum(counts) AS counted, toInt64(0) AS least, toInt64(0) AS most FROM {db}.norms FINAL
+		UNION ALL
+		SELECT s.partition, s.layer, s.key, toInt64(0), toInt64(countIf(s.position <= n.until)), toInt64(count())
+		FROM (SELECT partition, layer, key, position FROM {db}.skills FINAL WHERE answers > 0) AS s
+		LEFT JOIN (SELECT partition, max(position) AS until FROM {db}.norms GROUP BY partition) AS n ON n.partition = s.partition
+		GROUP BY s.partition, s.layer, s.key
+	) GROUP BY partition, layer, key
+) GROUP BY partition ORDER BY partition`
+
+// norms: the histograms count every learner once.
+func (c *check) norms(ctx context.Context) error {
+	counted := int64(0)
+	problems, err := c.settled(ctx, func(ctx context.Context) ([]string, error) {
+		rows, err := c.store.integers(ctx, 3, c.store.fill(normsAndSkills), nil)
+		var problems []string
+		counted = 0
+		for _, r := range rows {
+			counted += r[1]
+			if r[2] > 0 {
+				problems = append(problems, fmt.Sprintf("partition %d: %d histograms do not count the learners that have a skill", r[0], r[2]))
+			}
+		}
+		return problems, err
+	})
+	if err != nil {
+		return err
+	}
+	c.line("histograms count every learner once", fmt.Sprintf("%d learners in all histograms together", counted), problems)
+	return nil
+}
+
+// archivedTokens returns the tokens of a partition; some twice.
+func (s *Store) archivedTokens(ctx context.Context, partition int) ([]answer.Token, error) {
+	var tokens []answer.Token
+	err := s.read(ctx, func() ch.Query {
+		tokens = nil
+		var learner proto.ColFixedStr16
+		return ch.Query{
+			Body: s.fill("SELECT DISTINCT learner FROM {db}.answers WHERE source_partition = {partition:UInt16}" +
+				" UNION ALL SELECT DISTINCT learner FROM {db}.test_results WHERE source_partition = {partition:UInt16}"),
+			Parameters: ofPartition(partition),
+			Result:     proto.Results{{Name: "learner", Data: &learner}},
+			OnResult: func(context.Context, proto.Block) error {
+				tokens = append(tokens, tokensOf(learner)...)
+				return nil
+			},
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read tokens of partition %d: %w", partition, err)
+	}
+	return tokens, nil
+}
+
+func compareTokens(a, b answer.Token) int {
+	x, y := a.Bytes(), b.Bytes()
+	return bytes.Compare(x[:], y[:])
+}
