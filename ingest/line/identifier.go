@@ -2,6 +2,7 @@ package line
 
 import (
 	"bytes"
+	"encoding/binary"
 	"unicode/utf8"
 
 	"golang.org/x/text/unicode/norm"
@@ -57,20 +58,18 @@ func (p *Parser) identifier(scheme raw.Scheme, value []byte, ascii bool) ([]byte
 }
 
 func (p *Parser) eckid(value []byte) ([]byte, Rule) {
-	for _, c := range value {
-		if c >= 'A' && c <= 'Z' {
-			begin := len(p.scan.scratch)
-			p.scan.scratch = append(p.scan.scratch, value...)
-			value = p.scan.scratch[begin:len(p.scan.scratch):len(p.scan.scratch)]
-			for i, c := range value {
-				if c >= 'A' && c <= 'Z' {
-					value[i] = c + 'a' - 'A'
-				}
-			}
-			break
-		}
-	}
 	chain, ok := cutECKID(value)
+	if !ok {
+		begin := len(p.scan.scratch)
+		p.scan.scratch = append(p.scan.scratch, value...)
+		value = p.scan.scratch[begin:len(p.scan.scratch):len(p.scan.scratch)]
+		for i, c := range value {
+			if c >= 'A' && c <= 'Z' {
+				value[i] = c + 'a' - 'A'
+			}
+		}
+		chain, ok = cutECKID(value)
+	}
 	switch {
 	case !ok:
 		return nil, RuleNotECKID
@@ -98,16 +97,26 @@ func cutECKID(value []byte) (chain []byte, ok bool) {
 			return nil, false
 		}
 	}
-	for _, c := range hex {
-		if !hexDigit[c] {
+	for len(hex) > 0 {
+		if !eightHex(binary.LittleEndian.Uint64(hex)) {
 			return nil, false
 		}
+		hex = hex[8:]
 	}
 	return chain, true
 }
 
-var hexDigit = [256]bool{'0': true, '1': true, '2': true, '3': true, '4': true, '5': true, '6': true, '7': true, '8': true, '9': true,
-	'a': true, 'b': true, 'c': true, 'd': true, 'e': true, 'f': true}
+// eightHex tells whether eight bytes are all 0 to 9 or a to f. Adding 0x80 minus a
+// bound sets the high bit of a byte from the bound on; bytes that have it already
+// are excluded first, so no sum carries into its neighbour.
+func eightHex(x uint64) bool {
+	if x&highs != 0 {
+		return false
+	}
+	digit := (x + ones*(0x80-'0')) &^ (x + ones*(0x80-'9'-1))
+	letter := (x + ones*(0x80-'a')) &^ (x + ones*(0x80-'f'-1))
+	return (digit|letter)&highs == highs
+}
 
 func allDigits(value []byte) bool {
 	for _, c := range value {
@@ -136,8 +145,12 @@ func looksLikeBSN(value []byte) bool {
 }
 
 func holdsECKID(value []byte) bool {
+	if bytes.IndexByte(value, '/') < 0 {
+		return false
+	}
+	low := bytes.ToLower(value)
 	for _, mark := range eckidMarks {
-		if len(value) > len(mark) && bytes.Contains(bytes.ToLower(value), mark) {
+		if bytes.Contains(low, mark) {
 			return true
 		}
 	}
@@ -167,10 +180,5 @@ func elsewhere(fact, identifier []byte) bool {
 	if len(identifier) >= minSearchedBytes && bytes.Contains(fact, identifier) {
 		return true
 	}
-	for _, mark := range eckidMarks {
-		if bytes.Contains(fact, mark) {
-			return true
-		}
-	}
-	return false
+	return holdsECKID(fact)
 }

@@ -3,55 +3,55 @@ package line
 import "github.com/leerstroom/leerstroom/ingest/raw"
 
 // learner reads {"scheme":…,"value":…}.
-func (p *Parser) learner() Refusal {
+func (p *Parser) learner() {
 	s := &p.scan
-	p.scheme, p.known = 0, nil
+	p.scheme = 0
 	var value []byte
 	var schemeSeen, valueSeen, ascii bool
 	for more := s.open('{', '}'); more; more = s.next('}') {
 		name := s.name()
-		if s.rule != "" {
-			break
-		}
-		switch string(name) {
-		case "scheme":
-			if schemeSeen {
-				return Refusal{schemeField.name, RuleDuplicateField}
-			}
-			schemeSeen = true
-			if !s.null() {
+		switch {
+		case s.rule != "":
+		case string(name) == "scheme":
+			if p.once(&schemeField, &schemeSeen) && !s.null() {
 				p.readScheme()
 			}
-			if s.rule != "" {
-				return Refusal{schemeField.name, s.rule}.ifBroken()
-			}
-		case "value":
-			if valueSeen {
-				return Refusal{valueField.name, RuleDuplicateField}
-			}
-			valueSeen = true
-			if !s.null() {
-				value, ascii = s.text()
-			}
-			if s.rule != "" {
-				return Refusal{valueField.name, s.rule}.ifBroken()
+		case string(name) == "value":
+			if p.once(&valueField, &valueSeen) && !s.null() {
+				if value, ascii = s.text(); s.rule != "" {
+					p.blame(valueField.name)
+				}
 			}
 		default:
-			return Refusal{"learner", RuleUnknownField}
+			p.refuse("learner", RuleUnknownField)
+		}
+		if s.rule != "" {
+			return
 		}
 	}
 	switch {
 	case s.rule != "":
-		return Refusal{"learner", s.rule}.ifBroken()
+		return
 	case p.scheme == 0:
-		return Refusal{schemeField.name, RuleRequired}
+		p.refuse(schemeField.name, RuleRequired)
+		return
 	}
 	identifier, rule := p.identifier(p.scheme, value, ascii)
 	if rule != "" {
-		return Refusal{valueField.name, rule}
+		p.refuse(valueField.name, rule)
 	}
 	p.known = identifier
-	return Refusal{}
+}
+
+// once tells whether a member comes for the first time, and refuses the line
+// otherwise.
+func (p *Parser) once(f *field, seen *bool) bool {
+	if *seen {
+		p.refuse(f.name, RuleDuplicateField)
+		return false
+	}
+	*seen = true
+	return true
 }
 
 func (p *Parser) readScheme() {
@@ -69,10 +69,13 @@ func (p *Parser) readScheme() {
 	default:
 		p.scan.fail(RuleUnknownValue)
 	}
+	if p.scan.rule != "" {
+		p.blame(schemeField.name)
+	}
 }
 
 // readPath reads an array of texts, none of them empty.
-func (p *Parser) readPath(f *field) Refusal {
+func (p *Parser) readPath(f *field) {
 	s := &p.scan
 	for more := s.open('[', ']'); more; more = s.next(']') {
 		part := p.text(f)
@@ -84,72 +87,61 @@ func (p *Parser) readPath(f *field) Refusal {
 			s.fail(RuleTooLong)
 		}
 		if s.rule != "" {
-			break
+			return
 		}
 		p.path = append(p.path, part)
 	}
-	return Refusal{f.name, s.rule}.ifBroken()
 }
 
 // readNorms reads an array of {"kind":…,"value":…}.
-func (p *Parser) readNorms() Refusal {
+func (p *Parser) readNorms() {
 	s := &p.scan
 	for more := s.open('[', ']'); more; more = s.next(']') {
 		if len(p.normKinds) == maxNorms {
-			return Refusal{"norms", RuleTooLong}
+			s.fail(RuleTooLong)
+			return
 		}
-		if refusal := p.readNorm(); refusal.Rule != "" {
-			return refusal
+		if p.readNorm(); s.rule != "" {
+			return
 		}
 	}
-	return Refusal{"norms", s.rule}.ifBroken()
 }
 
-func (p *Parser) readNorm() Refusal {
+func (p *Parser) readNorm() {
 	s := &p.scan
 	var content []byte
 	var number float64
 	var kindSeen, valueSeen, numberSet bool
 	for more := s.open('{', '}'); more; more = s.next('}') {
 		name := s.name()
-		if s.rule != "" {
-			break
-		}
-		switch string(name) {
-		case "kind":
-			if kindSeen {
-				return Refusal{normKindField.name, RuleDuplicateField}
+		switch {
+		case s.rule != "":
+		case string(name) == "kind":
+			if p.once(&normKindField, &kindSeen) && !s.null() {
+				if content = p.text(&normKindField); s.rule != "" {
+					p.blame(normKindField.name)
+				}
 			}
-			kindSeen = true
-			if !s.null() {
-				content = p.text(&normKindField)
-			}
-			if s.rule != "" {
-				return Refusal{normKindField.name, s.rule}.ifBroken()
-			}
-		case "value":
-			if valueSeen {
-				return Refusal{normValueField.name, RuleDuplicateField}
-			}
-			valueSeen = true
-			if !s.null() {
-				number, numberSet = s.decimal(&normValueField), true
-			}
-			if s.rule != "" {
-				return Refusal{normValueField.name, s.rule}.ifBroken()
+		case string(name) == "value":
+			if p.once(&normValueField, &valueSeen) && !s.null() {
+				if number, numberSet = s.decimal(&normValueField), true; s.rule != "" {
+					p.blame(normValueField.name)
+				}
 			}
 		default:
-			return Refusal{"norms", RuleUnknownField}
+			p.refuse("norms", RuleUnknownField)
+		}
+		if s.rule != "" {
+			return
 		}
 	}
 	switch {
 	case s.rule != "":
-		return Refusal{"norms", s.rule}.ifBroken()
 	case len(content) == 0:
-		return Refusal{normKindField.name, RuleRequired}
+		p.refuse(normKindField.name, RuleRequired)
 	case !numberSet:
-		return Refusal{normValueField.name, RuleRequired}
+		p.refuse(normValueField.name, RuleRequired)
+	default:
+		p.normKinds, p.normValues = append(p.normKinds, content), append(p.normValues, number)
 	}
-	p.normKinds, p.normValues = append(p.normKinds, content), append(p.normValues, number)
-	return Refusal{}
 }

@@ -55,8 +55,22 @@ func (s *scanner) digits() bool {
 	return true
 }
 
+// oneDigit tells whether the number to come is a single digit, the usual case of
+// scores, attempts and year groups. It does not read it.
+func (s *scanner) oneDigit() (digit byte, ok bool) {
+	if s.at+1 >= len(s.line) || s.line[s.at+1] != ',' && s.line[s.at+1] != '}' {
+		return 0, false
+	}
+	digit = s.line[s.at] - '0'
+	return digit, digit <= 9
+}
+
 // integer reads a whole number within limits.
 func (s *scanner) integer(f *field) int64 {
+	if v, ok := s.oneDigit(); ok && float64(v) >= f.min && float64(v) <= f.max {
+		s.at++
+		return int64(v)
+	}
 	text, whole := s.number()
 	if s.rule != "" {
 		return 0
@@ -89,6 +103,10 @@ func (s *scanner) integer(f *field) int64 {
 
 // decimal reads a number within limits, correctly rounded; minus zero is zero.
 func (s *scanner) decimal(f *field) float64 {
+	if v, ok := s.oneDigit(); ok && float64(v) >= f.min && float64(v) <= f.max {
+		s.at++
+		return float64(v)
+	}
 	text, whole := s.number()
 	if s.rule != "" {
 		return 0

@@ -45,17 +45,19 @@ type Parser struct {
 	answers order
 	results order
 
-	values     [maxFields]value
-	scheme     raw.Scheme
-	known      []byte // the learner's identifier, normalised
+	broken Refusal // the first rule that this line broke
+	set    uint64  // fields that this line sets: bit i stands for values[i]
+	values [maxFields]value
+	scheme raw.Scheme
+	known  []byte // the learner's identifier, normalised
+
 	path       [][]byte
 	normKinds  [][]byte
 	normValues []float64
 }
 
-// value is what one field held.
+// value is what one field held. It means something only when its bit is set.
 type value struct {
-	set     bool
 	text    []byte
 	number  float64
 	integer int64
@@ -65,6 +67,7 @@ type value struct {
 // line after line, so the place in the line before is the first guess.
 type order struct {
 	fields []field
+	keys   []string // of each field: its name in quotes, and a colon
 	byName map[string]int
 	last   [maxFields]int
 	place  int
@@ -73,25 +76,31 @@ type order struct {
 func newOrder(fields []field) order {
 	o := order{fields: fields, byName: make(map[string]int, len(fields))}
 	for i := range fields {
+		o.keys = append(o.keys, `"`+fields[i].name+`":`)
 		o.byName[fields[i].name] = i
-		o.last[i] = i
+		o.last[i] = i % len(fields)
 	}
 	return o
 }
 
-func (o *order) find(name []byte) (int, bool) {
+// next reads the name of a member and returns its field; ok is false when the
+// name is unknown or no name.
+func (o *order) next(s *scanner) (index int, ok bool) {
 	if o.place < len(o.last) {
-		if guess := o.last[o.place]; guess < len(o.fields) && o.fields[guess].name == string(name) {
+		guess := o.last[o.place]
+		if key := o.keys[guess]; len(s.line)-s.at >= len(key) && string(s.line[s.at:s.at+len(key)]) == key {
+			s.at += len(key)
 			o.place++
 			return guess, true
 		}
 	}
-	i, ok := o.byName[string(name)]
+	name := s.name()
+	index, ok = o.byName[string(name)]
 	if ok && o.place < len(o.last) {
-		o.last[o.place] = i
+		o.last[o.place] = index
 		o.place++
 	}
-	return i, ok
+	return index, ok
 }
 
 // NewParser makes a parser.
@@ -102,86 +111,97 @@ func NewParser(policy Policy) *Parser {
 // SetPolicy changes what the next lines are held against.
 func (p *Parser) SetPolicy(policy Policy) { p.policy = policy }
 
+// refuse notes why the line is refused and ends its reading.
+func (p *Parser) refuse(field string, rule Rule) {
+	if p.broken.Rule == "" {
+		p.broken = Refusal{field, rule}
+	}
+	p.scan.fail(rule)
+}
+
+// blame names the field whose value the scanner could not read. A line that is
+// not JSON is not the fault of one field.
+func (p *Parser) blame(field string) {
+	if rule := p.scan.rule; rule == RuleMalformed || rule == RuleInvalidUTF8 {
+		field = ""
+	}
+	p.refuse(field, p.scan.rule)
+}
+
 // record reads one object of the fields and applies the rules that concern one
 // field alone, in the order of the line; then looks for what is missing and for
 // identifiers in the wrong place, in the order of the table.
 func (p *Parser) record(o *order, text []byte) Refusal {
 	s := &p.scan
 	s.reset(text)
-	clear(p.values[:len(o.fields)])
-	o.place, p.known = 0, nil
+	o.place, p.known, p.broken, p.set = 0, nil, Refusal{}, 0
 	p.path, p.normKinds, p.normValues = p.path[:0], p.normKinds[:0], p.normValues[:0]
 	seen := uint64(0)
 	for more := s.open('{', '}'); more; more = s.next('}') {
-		name := s.name()
+		i, ok := o.next(s)
+		switch {
+		case s.rule != "":
+		case !ok:
+			p.refuse("", RuleUnknownField)
+		case seen&(1<<i) != 0:
+			p.refuse(o.fields[i].name, RuleDuplicateField)
+		default:
+			seen |= 1 << i
+			p.member(o, i)
+		}
 		if s.rule != "" {
 			break
 		}
-		i, ok := o.find(name)
-		if !ok {
-			return Refusal{Rule: RuleUnknownField}
-		}
-		f := &o.fields[i]
-		if seen&(1<<i) != 0 {
-			return Refusal{f.name, RuleDuplicateField}
-		}
-		seen |= 1 << i
-		if refusal := p.member(f, &p.values[i]); refusal.Rule != "" {
-			return refusal
-		}
 	}
 	if s.end(); s.rule != "" {
-		return Refusal{Rule: formOnly(s.rule)}
+		p.refuse("", or(s.rule, RuleWrongType, RuleMalformed)) // at the top, another type is no object
+		return p.broken
 	}
 	for i := range o.fields {
-		f, v := &o.fields[i], &p.values[i]
-		if f.required && !v.set {
-			return Refusal{f.name, RuleRequired}
-		}
-		if f.fact && v.set && elsewhere(v.text, p.known) {
+		f := &o.fields[i]
+		if p.set&(1<<i) == 0 {
+			if f.required {
+				return Refusal{f.name, RuleRequired}
+			}
+		} else if f.fact && elsewhere(p.values[i].text, p.known) {
 			return Refusal{f.name, RuleIdentifierElsewhere}
 		}
 	}
 	return Refusal{}
 }
 
-// formOnly turns a wrong type at the top into what it is there: not an object.
-func formOnly(rule Rule) Rule { return or(rule, RuleWrongType, RuleMalformed) }
-
 // member reads the value of a field.
-func (p *Parser) member(f *field, v *value) Refusal {
-	s := &p.scan
+func (p *Parser) member(o *order, i int) {
+	f, v, s := &o.fields[i], &p.values[i], &p.scan
 	if s.null() || s.rule != "" {
-		return Refusal{f.name, s.rule}.ifBroken()
+		if s.rule != "" {
+			p.blame(f.name)
+		}
+		return
 	}
-	v.set = true
+	set := true
 	switch f.kind {
 	case learner:
-		return p.learner()
+		p.learner()
 	case path:
-		return p.readPath(f)
+		p.readPath(f)
 	case norms:
-		return p.readNorms()
+		p.readNorms()
 	case decimal:
 		v.number = s.decimal(f)
 	case integer:
 		v.integer = s.integer(f)
 	case text:
 		v.text = p.text(f)
-		v.set = len(v.text) > 0
+		set = len(v.text) > 0
 	default:
-		p.special(f, v)
+		set = p.special(f, v)
 	}
-	return Refusal{f.name, s.rule}.ifBroken()
-}
-
-// ifBroken returns nothing when no rule is broken; a line that is not JSON is not
-// the fault of one field.
-func (r Refusal) ifBroken() Refusal {
-	if r.Rule == "" || r.Rule == RuleMalformed || r.Rule == RuleInvalidUTF8 {
-		return Refusal{Rule: r.Rule}
+	if s.rule != "" {
+		p.blame(f.name)
+	} else if set {
+		p.set |= 1 << i
 	}
-	return r
 }
 
 // text reads a text within its length.
@@ -196,19 +216,16 @@ func (p *Parser) text(f *field) []byte {
 	return value
 }
 
-// special reads the fields that have a form of their own.
-func (p *Parser) special(f *field, v *value) {
+// special reads the fields that have a form of their own and tells whether there
+// is a value.
+func (p *Parser) special(f *field, v *value) bool {
 	s := &p.scan
 	content, _ := s.text()
-	if s.rule != "" {
-		return
-	}
-	if len(content) == 0 {
-		v.set = false
-		return
+	if s.rule != "" || len(content) == 0 {
+		return false
 	}
 	v.text = content
-	var rule Rule
+	rule := Rule("")
 	switch f.kind {
 	case publisher:
 		if string(content) != p.policy.Publisher {
@@ -235,6 +252,7 @@ func (p *Parser) special(f *field, v *value) {
 	if rule != "" {
 		s.fail(rule)
 	}
+	return true
 }
 
 // isSchool tells whether a code is a BRIN and a vestiging, in ASCII.

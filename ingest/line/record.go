@@ -56,32 +56,49 @@ func (p *Parser) Answer(text []byte, a *Answer) Refusal {
 	if refusal := p.record(&p.answers, text); refusal.Rule != "" {
 		return refusal
 	}
-	v := &p.values
-	a.Who = Who{ID: v[answerID].text, School: v[answerSchool].text, Scheme: p.scheme, Learner: p.known,
-		Group: v[answerGroup].text, YearGroup: uint8(v[answerYearGroup].integer), Revision: uint32(v[answerRevision].integer)}
-	a.Exercise, a.Goal, a.Subject = v[answerExercise].text, v[answerGoal].text, v[answerSubject].text
-	a.Kind = answer.Kind(v[answerKind].integer)
-	a.Score = v[answerScore].number
-	a.Attempt = uint16(v[answerAttempt].integer)
-	a.ResponseTime = v[answerResponseTime].count()
-	a.AnsweredAt = v[answerAnsweredAt].integer
+	p.who(&a.Who)
+	a.Exercise, a.Goal, a.Subject = p.textOf(answerExercise), p.textOf(answerGoal), p.textOf(answerSubject)
+	a.Kind = answer.Kind(p.wholeOf(answerKind, 0))
+	a.Score = p.values[answerScore].number
+	a.Attempt = uint16(p.wholeOf(answerAttempt, 0))
+	a.ResponseTime = int32(p.wholeOf(answerResponseTime, -1))
+	a.AnsweredAt = p.wholeOf(answerAnsweredAt, 0)
+	a.Revision = uint32(p.wholeOf(answerRevision, 0))
 	return Refusal{}
 }
 
-// count returns a whole number, -1 when unknown.
-func (v *value) count() int32 {
-	if !v.set {
-		return -1
-	}
-	return int32(v.integer)
+// who takes what the first fields of both tables hold.
+func (p *Parser) who(w *Who) {
+	w.ID, w.School, w.Group = p.textOf(answerID), p.textOf(answerSchool), p.textOf(answerGroup)
+	w.Scheme, w.Learner = p.scheme, p.known
+	w.YearGroup = uint8(p.wholeOf(answerYearGroup, 0))
 }
 
-// orNaN returns a number, NaN when unknown.
-func (v *value) orNaN() float64 {
-	if !v.set {
+// textOf returns a text, nil when unknown.
+func (p *Parser) textOf(i int) []byte {
+	if p.set&(1<<i) == 0 {
+		return nil
+	}
+	return p.values[i].text
+}
+
+// wholeOf returns a whole number, or what stands for unknown.
+func (p *Parser) wholeOf(i int, unknown int64) int64 {
+	if p.set&(1<<i) == 0 {
+		return unknown
+	}
+	return p.values[i].integer
+}
+
+// countOf returns a count, -1 when unknown.
+func (p *Parser) countOf(i int) int32 { return int32(p.wholeOf(i, -1)) }
+
+// numberOf returns a number, NaN when unknown.
+func (p *Parser) numberOf(i int) float64 {
+	if p.set&(1<<i) == 0 {
 		return math.NaN()
 	}
-	return v.number
+	return p.values[i].number
 }
 
 // TestResult reads a line of test results. A Refusal without Rule means that it
@@ -90,15 +107,14 @@ func (p *Parser) TestResult(text []byte, r *TestResult) Refusal {
 	if refusal := p.record(&p.results, text); refusal.Rule != "" {
 		return refusal
 	}
-	v := &p.values
-	r.Who = Who{ID: v[resultID].text, School: v[resultSchool].text, Scheme: p.scheme, Learner: p.known,
-		Group: v[resultGroup].text, YearGroup: uint8(v[resultYearGroup].integer), Revision: uint32(v[resultRevision].integer)}
-	r.Test, r.TestName, r.Subject, r.Part = v[resultTest].text, v[resultTestName].text, v[resultSubject].text, v[resultPart].text
+	p.who(&r.Who)
+	r.Test, r.TestName, r.Subject, r.Part = p.textOf(resultTest), p.textOf(resultTestName), p.textOf(resultSubject), p.textOf(resultPart)
 	r.Path, r.NormKinds, r.NormValues = p.path, p.normKinds, p.normValues
-	r.TakenOn = int32(v[resultTakenOn].integer)
-	r.Score, r.MaxScore = v[resultScore].orNaN(), v[resultMaxScore].orNaN()
-	r.Made, r.Right, r.Wrong = v[resultMade].count(), v[resultRight].count(), v[resultWrong].count()
-	r.DurationS = v[resultDuration].count()
+	r.TakenOn = int32(p.wholeOf(resultTakenOn, 0))
+	r.Score, r.MaxScore = p.numberOf(resultScore), p.numberOf(resultMaxScore)
+	r.Made, r.Right, r.Wrong = p.countOf(resultMade), p.countOf(resultRight), p.countOf(resultWrong)
+	r.DurationS = p.countOf(resultDuration)
+	r.Revision = uint32(p.wholeOf(resultRevision, 0))
 	return r.consistent()
 }
 

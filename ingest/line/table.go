@@ -98,12 +98,12 @@ var resultFields = []field{
 }
 
 const (
-	resultID = iota
-	_        // publisher
-	resultSchool
-	_ // learner
-	resultGroup
-	resultYearGroup
+	_ = iota // id, publisher, school, learner, group and year_group lie as in the answers
+	_
+	_
+	_
+	_
+	_
 	resultTest
 	resultTestName
 	resultSubject
