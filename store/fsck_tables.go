@@ -136,9 +136,12 @@ func (c *check) settled(ctx context.Context, compare func(context.Context) ([]st
 
 // positions is a digest of how far partitions, skills and sums have come.
 func (c *check) positions(ctx context.Context) (digest string, err error) {
-	rows, err := c.store.integers(ctx, 1, c.store.fill(`SELECT toInt64(bitXor(groupBitXor(cityHash64(partition, position, answers_offset)),
-	(SELECT cityHash64(max(position), count()) FROM {db}.skills) + (SELECT cityHash64(max(position), count()) FROM {db}.item_sums))) AS c0
-FROM {db}.progress FINAL`), nil)
+	rows, err := c.store.integers(ctx, 1, c.store.fill(`SELECT toInt64(groupBitXor(place)) AS c0 FROM (
+	SELECT cityHash64(partition, position, answers_offset) AS place FROM {db}.progress FINAL
+	UNION ALL SELECT cityHash64('skills', max(position), count()) FROM {db}.skills
+	UNION ALL SELECT cityHash64('norms', max(position), count()) FROM {db}.norms
+	UNION ALL SELECT cityHash64('item_sums', max(position), count()) FROM {db}.item_sums
+)`), nil)
 	return fmt.Sprint(rows), err
 }
 
@@ -195,7 +198,7 @@ FROM (
 		SELECT partition, key AS item, answers AS counted, toInt64(0) AS least, toInt64(0) AS most FROM {db}.item_sums FINAL WHERE component = 'item'
 		UNION ALL
 		SELECT source_partition, item, toInt64(0), toInt64(countIf(first.1 <= 1 AND first.2 = 0)), toInt64(sum(attempts)) FROM (
-			SELECT source_partition, concat(publisher, ':', exercise) AS item, argMin((attempt, revision), position) AS first, countIf(attempt <= 1) AS attempts
+			SELECT source_partition, concat(publisher, ':', exercise) AS item, argMin((attempt, revision), position) AS first, countIf(attempt <= 1 OR revision > 0) AS attempts
 			FROM {db}.answers FINAL GROUP BY source_partition, item, learner
 		) GROUP BY source_partition, item
 	) GROUP BY partition, item
