@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync/atomic"
 	"time"
 
 	"github.com/ClickHouse/ch-go"
@@ -39,89 +38,134 @@ func (c *readyColumns) values() []any {
 	}
 }
 
-// insertByDriver inserts batches with clickhouse-go, column by column, on as many
-// connections as workers, and returns rows per second.
-func insertByDriver(ctx context.Context, options *clickhouse.Options, table string, batches []*readyColumns, workers int) (float64, error) {
+// inserter writes batches in one of two ways. prepare does what is not measured.
+type inserter interface {
+	prepare(batches []*readyColumns)
+	insert(ctx context.Context, i int) error
+	close()
+}
+
+// driverInserter uses clickhouse-go, column by column.
+type driverInserter struct {
+	conn  clickhouse.Conn
+	table string
+	ready [][]any
+}
+
+func newDriverInserter(options *clickhouse.Options, table string) (*driverInserter, error) {
 	conn, err := clickhouse.Open(options)
 	if err != nil {
-		return 0, fmt.Errorf("open clickhouse: %w", err)
+		return nil, fmt.Errorf("open clickhouse: %w", err)
 	}
-	defer conn.Close()
-	ready := make([][]any, len(batches))
-	for i := range batches {
-		ready[i] = batches[i].values()
-	}
-	return timed(ctx, batches, workers, func(ctx context.Context, i int) error {
-		batch, err := conn.PrepareBatch(ctx, "INSERT INTO "+table+" ("+answerColumns+")")
-		if err != nil {
-			return fmt.Errorf("prepare insert: %w", err)
-		}
-		for column, values := range ready[i] {
-			if err := batch.Column(column).Append(values); err != nil {
-				return errors.Join(fmt.Errorf("append column %d: %w", column, err), batch.Abort())
-			}
-		}
-		if err := batch.Send(); err != nil {
-			return fmt.Errorf("send insert: %w", err)
-		}
-		return nil
-	})
+	return &driverInserter{conn: conn, table: table}, nil
 }
 
-// insertByColumns inserts batches with ch-go, whose columns are Go slices that
-// are sent as they are.
-func insertByColumns(ctx context.Context, options *clickhouse.Options, table string, batches []*readyColumns, workers int) (float64, error) {
-	ready := make([]proto.Input, len(batches))
-	for i := range batches {
-		ready[i] = batches[i].input()
-	}
-	clients := make(chan *ch.Client, workers)
-	defer func() {
-		close(clients)
-		for client := range clients {
-			client.Close()
-		}
-	}()
-	for range workers {
-		client, err := ch.Dial(ctx, ch.Options{Address: options.Addr[0], User: options.Auth.Username, Password: options.Auth.Password, Compression: ch.CompressionLZ4})
-		if err != nil {
-			return 0, fmt.Errorf("open clickhouse: %w", err)
-		}
-		clients <- client
-	}
-	return timed(ctx, batches, workers, func(ctx context.Context, i int) error {
-		client := <-clients
-		defer func() { clients <- client }()
-		body := "INSERT INTO " + table + " " + ready[i].Columns() + " VALUES"
-		if err := client.Do(ctx, ch.Query{Body: body, Input: ready[i]}); err != nil {
-			return fmt.Errorf("insert: %w", err)
-		}
-		return nil
-	})
-}
-
-// timed does the work of every batch, some at a time, and returns rows per
-// second.
-func timed(ctx context.Context, batches []*readyColumns, workers int, work func(ctx context.Context, i int) error) (float64, error) {
-	rows := 0
+func (d *driverInserter) prepare(batches []*readyColumns) {
+	d.ready = d.ready[:0]
 	for _, b := range batches {
-		rows += b.rows()
+		d.ready = append(d.ready, b.values())
 	}
-	group, ctx := errgroup.WithContext(ctx)
-	var next atomic.Int64
-	started := time.Now()
+}
+
+func (d *driverInserter) insert(ctx context.Context, i int) error {
+	batch, err := d.conn.PrepareBatch(ctx, "INSERT INTO "+d.table+" ("+answerColumns+")")
+	if err != nil {
+		return fmt.Errorf("prepare insert: %w", err)
+	}
+	for column, values := range d.ready[i] {
+		if err := batch.Column(column).Append(values); err != nil {
+			return errors.Join(fmt.Errorf("append column %d: %w", column, err), batch.Abort())
+		}
+	}
+	if err := batch.Send(); err != nil {
+		return fmt.Errorf("send insert: %w", err)
+	}
+	return nil
+}
+
+func (d *driverInserter) close() { d.conn.Close() }
+
+// columnInserter uses ch-go, whose columns are Go slices that are sent as they
+// are.
+type columnInserter struct {
+	clients chan *ch.Client
+	table   string
+	ready   []proto.Input
+}
+
+func newColumnInserter(ctx context.Context, options *clickhouse.Options, table string, workers int) (*columnInserter, error) {
+	c := &columnInserter{clients: make(chan *ch.Client, workers), table: table}
 	for range workers {
-		group.Go(func() error {
-			for i := int(next.Add(1)) - 1; i < len(batches); i = int(next.Add(1)) - 1 {
-				if err := work(ctx, i); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
+		o := ch.Options{Address: options.Addr[0], User: options.Auth.Username, Password: options.Auth.Password}
+		for key, value := range options.Settings {
+			o.Settings = append(o.Settings, ch.Setting{Key: key, Value: fmt.Sprint(value), Important: true})
+		}
+		client, err := ch.Dial(ctx, o)
+		if err != nil {
+			c.close()
+			return nil, fmt.Errorf("open clickhouse: %w", err)
+		}
+		c.clients <- client
 	}
-	err := group.Wait()
-	return float64(rows) / time.Since(started).Seconds(), err
+	return c, nil
+}
+
+func (c *columnInserter) prepare(batches []*readyColumns) {
+	c.ready = c.ready[:0]
+	for _, b := range batches {
+		c.ready = append(c.ready, b.input())
+	}
+}
+
+func (c *columnInserter) insert(ctx context.Context, i int) error {
+	client := <-c.clients
+	defer func() { c.clients <- client }()
+	body := "INSERT INTO " + c.table + " " + c.ready[i].Columns() + " VALUES"
+	if err := client.Do(ctx, ch.Query{Body: body, Input: c.ready[i]}); err != nil {
+		return fmt.Errorf("insert: %w", err)
+	}
+	return nil
+}
+
+func (c *columnInserter) close() {
+	close(c.clients)
+	for client := range c.clients {
+		client.Close()
+	}
+}
+
+// insertAll inserts the answers of a workload, some batches at a time, and
+// returns rows per second of inserting alone: making the columns is not counted.
+func insertAll(ctx context.Context, w *Workload, into inserter, workers int) (float64, error) {
+	const together = 8 // batches in memory
+	var rows int
+	var took time.Duration
+	var batches []*readyColumns
+	flush := func() error {
+		into.prepare(batches)
+		started := time.Now()
+		group, ctx := errgroup.WithContext(ctx)
+		group.SetLimit(workers)
+		for i := range batches {
+			rows += batches[i].rows()
+			group.Go(func() error { return into.insert(ctx, i) })
+		}
+		err := group.Wait()
+		took += time.Since(started)
+		batches = batches[:0]
+		return err
+	}
+	for batch := range readyBatches(w, insertRows) {
+		if batches = append(batches, batch); len(batches) == together {
+			if err := flush(); err != nil {
+				return 0, err
+			}
+		}
+	}
+	if err := flush(); err != nil {
+		return 0, err
+	}
+	return float64(rows) / took.Seconds(), nil
 }
 
 // hmacAlone returns HMAC-SHA-256 digests per second of identifiers of an ECK iD's

@@ -35,6 +35,16 @@ func newFeed(w *Workload, lines *lineWriter, index, of, bodyRows int) *feed {
 // next returns the following batch, nil at the end. The batch is valid until the
 // next call.
 func (f *feed) next() []body {
+	for len(f.open) > 0 {
+		if bodies := f.batch(); len(bodies) > 0 {
+			return bodies
+		}
+		// In these slots every session leaves late, or is left out.
+	}
+	return nil
+}
+
+func (f *feed) batch() []body {
 	for i := range f.bodies {
 		f.spare = append(f.spare, f.bodies[i].data[:0])
 	}
@@ -58,9 +68,6 @@ func (f *feed) next() []body {
 		if len(f.open) == 0 {
 			break
 		}
-	}
-	if len(f.bodies) == 0 && len(f.open) > 0 {
-		return f.next() // a slot in which every session leaves late
 	}
 	return f.bodies
 }

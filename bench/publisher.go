@@ -80,11 +80,16 @@ func Push(ctx context.Context, w *Workload, config PushConfig) (PushResult, erro
 	config.setDefaults()
 	p := newPusher(&config, w.Population)
 	started := time.Now()
+	err := p.pushAll(ctx, w)
+	return p.result(started), err
+}
+
+func (u *pusher) pushAll(ctx context.Context, w *Workload) error {
 	group, ctx := errgroup.WithContext(ctx)
-	for worker := range config.Workers {
+	for worker := range u.config.Workers {
 		group.Go(func() error {
-			f := newFeed(w, newLineWriter(w.Population), worker, config.Workers, config.BodyRows)
-			s := p.newSender("/v1/answers")
+			f := newFeed(w, newLineWriter(w.Population), worker, u.config.Workers, u.config.BodyRows)
+			s := u.newSender("/v1/answers")
 			defer s.close()
 			for bodies := f.next(); len(bodies) > 0; bodies = f.next() {
 				for i := range bodies {
@@ -96,8 +101,7 @@ func Push(ctx context.Context, w *Workload, config PushConfig) (PushResult, erro
 			return nil
 		})
 	}
-	err := group.Wait()
-	return p.result(started), err
+	return group.Wait()
 }
 
 // PushTestResults sends test results through POST /v1/test-results.
@@ -255,7 +259,7 @@ func (s *sender) post(ctx context.Context, b *body, data []byte) (after time.Dur
 		return 0, fmt.Errorf("%w: read reply: %w", errTryAgain, err)
 	}
 	switch response.StatusCode {
-	case http.StatusOK:
+	case http.StatusOK, http.StatusUnprocessableEntity: // 422: every line was refused
 		return 0, s.count(b, reply)
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		return retryAfter(response.Header.Get("Retry-After")), fmt.Errorf("%w: %s", errTryAgain, response.Status)
@@ -266,18 +270,17 @@ func (s *sender) post(ctx context.Context, b *body, data []byte) (after time.Dur
 // count reads the reply to an acknowledged body.
 func (s *sender) count(b *body, reply []byte) error {
 	var outcome struct {
-		Accepted int64             `json:"accepted"`
-		Refused  []json.RawMessage `json:"refused"`
+		Accepted int64 `json:"accepted"`
+		Refused  int64 `json:"refused_count"`
 	}
 	if err := json.Unmarshal(reply, &outcome); err != nil {
 		return fmt.Errorf("read reply: %w", err)
 	}
-	refused := int64(b.rows) - outcome.Accepted
-	if refused < int64(len(outcome.Refused)) {
-		return fmt.Errorf("reply accepts %d and refuses %d of %d lines", outcome.Accepted, len(outcome.Refused), b.rows)
+	if outcome.Accepted+outcome.Refused != int64(b.rows) {
+		return fmt.Errorf("reply accepts %d and refuses %d of %d lines", outcome.Accepted, outcome.Refused, b.rows)
 	}
 	s.accepted.Add(outcome.Accepted)
-	s.refused.Add(refused)
+	s.refused.Add(outcome.Refused)
 	return nil
 }
 

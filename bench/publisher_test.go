@@ -62,7 +62,7 @@ func (m *moodyConnector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	for lines := bufio.NewScanner(body); lines.Scan(); rows++ {
 		m.line(r, lines.Bytes())
 	}
-	fmt.Fprintf(w, `{"accepted":%d,"refused":[]}`, rows)
+	fmt.Fprintf(w, `{"accepted":%d,"refused_count":0,"refused":[]}`, rows)
 }
 
 func (m *moodyConnector) line(r *http.Request, line []byte) {

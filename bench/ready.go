@@ -1,6 +1,8 @@
 package bench
 
 import (
+	"iter"
+
 	"github.com/ClickHouse/ch-go/proto"
 )
 
@@ -71,28 +73,31 @@ func (p *Population) bytes16(kind, key uint64) (b [16]byte) {
 }
 
 // readyBatches cuts the answers of a workload, in the order in which schools
-// deliver them slot by slot, into batches of about batchRows.
-func readyBatches(w *Workload, batchRows int) []*readyColumns {
-	var batches []*readyColumns
-	current := &readyColumns{}
-	n := uint64(0)
-	for rows := range slots(w) {
-		current.appendRows(w.Population, rows, n)
-		n += uint64(len(rows))
-		if current.rows() >= batchRows {
-			batches = append(batches, current)
-			current = &readyColumns{}
+// deliver them slot by slot, into batches of about batchRows. Each batch is the
+// caller's to keep.
+func readyBatches(w *Workload, batchRows int) iter.Seq[*readyColumns] {
+	return func(yield func(*readyColumns) bool) {
+		current := &readyColumns{}
+		n := uint64(0)
+		for rows := range slots(w) {
+			current.appendRows(w.Population, rows, n)
+			n += uint64(len(rows))
+			if current.rows() >= batchRows {
+				if !yield(current) {
+					return
+				}
+				current = &readyColumns{}
+			}
+		}
+		if current.rows() > 0 {
+			yield(current)
 		}
 	}
-	if current.rows() > 0 {
-		batches = append(batches, current)
-	}
-	return batches
 }
 
 // slots yields the rows of all schools, slot after slot. Each slice is the
 // caller's to keep.
-func slots(w *Workload) func(yield func([]Row) bool) {
+func slots(w *Workload) iter.Seq[[]Row] {
 	return func(yield func([]Row) bool) {
 		var open []*SchoolStream
 		for s := range w.Population.Schools {

@@ -330,6 +330,23 @@ func yearGoal(subject int, yearGroup uint8, i int) int {
 	return subject*goalsOfSubject + int(yearGroup-firstYearGroup)*goalStride + i
 }
 
+// Authorisations returns the codes of all schools with the publishers that each
+// has to authorise.
+func (p *Population) Authorisations() map[string][]string {
+	all := make(map[string][]string, len(p.Schools))
+	for i := range p.Schools {
+		school := &p.Schools[i]
+		names := []string{p.Publishers[school.Tests].ID}
+		for _, publisher := range school.Practice {
+			if id := p.Publishers[publisher].ID; !slices.Contains(names, id) {
+				names = append(names, id)
+			}
+		}
+		all[school.Code] = names
+	}
+	return all
+}
+
 // Scheme returns the identifier scheme under which the publisher knows
 // learners.
 func (p *Population) Scheme(publisher int) string { return p.Publishers[publisher].Scheme }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 )
 
 // WorkloadConfig says how many answers a population gives and how untidily they
@@ -46,6 +47,7 @@ type Workload struct {
 	Population *Population
 	config     WorkloadConfig
 	quota      []int // answers per school
+	skip       []int // answers per school, the first ones, that are left out
 	success    *successTable
 }
 
@@ -74,6 +76,19 @@ func NewWorkload(p *Population, config WorkloadConfig) (*Workload, error) {
 
 // Answers returns the number of distinct answers in all.
 func (w *Workload) Answers() int { return w.config.Answers }
+
+// After returns the workload without the answers of an earlier one of the same
+// population and kind: what its schools answer next. Schools that are named
+// answer nothing.
+func (w *Workload) After(earlier *Workload, without ...int) *Workload {
+	next := *w
+	next.skip = earlier.quota
+	next.quota = slices.Clone(w.quota)
+	for _, school := range without {
+		next.quota[school] = 0
+	}
+	return &next
+}
 
 // Quota returns the number of distinct answers of a school.
 func (w *Workload) Quota(school int) int { return w.quota[school] }
@@ -131,7 +146,7 @@ func (w *Workload) School(school int) *SchoolStream {
 // time within each group, and tells whether there may be more. In one slot a
 // learner works with one publisher.
 func (s *SchoolStream) NextSlot(dst []Row) ([]Row, bool) {
-	held := s.held
+	held, start := s.held, len(dst)
 	s.held = nil
 	if s.remaining > 0 {
 		for g := range s.w.Population.Schools[s.school].groups {
@@ -140,6 +155,10 @@ func (s *SchoolStream) NextSlot(dst []Row) ([]Row, bool) {
 		s.calendar.next()
 	}
 	dst = append(dst, held...)
+	if s.w.skip != nil {
+		kept := slices.DeleteFunc(dst[start:], func(r Row) bool { return int(r.Sequence) < s.w.skip[s.school] })
+		dst = dst[:start+len(kept)]
+	}
 	return dst, s.remaining > 0 || len(s.held) > 0
 }
 

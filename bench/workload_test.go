@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -161,6 +162,29 @@ func TestOrder(t *testing.T) {
 	}
 	if backward == 0 {
 		t.Errorf("a stream with late sessions has no answer out of order")
+	}
+}
+
+// TestAfter checks that a workload and what comes after it are the longer one,
+// each answer once.
+func TestAfter(t *testing.T) {
+	t.Parallel()
+	p := testPopulation(t, PopulationConfig{Seed: 8, Schools: 3, Learners: 30})
+	short := testWorkload(t, p, WorkloadConfig{Answers: 1000})
+	long := testWorkload(t, p, WorkloadConfig{Answers: 5000})
+	rest := long.After(short, 2)
+	for school := range p.Schools {
+		want := drain(long, school)
+		got := append(drain(short, school), drain(rest, school)...)
+		if school == 2 {
+			want = drain(short, school)
+		}
+		less := func(a, b Row) int { return int(a.Sequence) - int(b.Sequence) }
+		slices.SortFunc(want, less)
+		slices.SortFunc(got, less)
+		if !slices.Equal(got, want) {
+			t.Errorf("school %d: %d answers in two workloads differ from %d in one", school, len(got), len(want))
+		}
 	}
 }
 

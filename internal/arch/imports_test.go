@@ -151,7 +151,7 @@ var libraries = []struct {
 	in     []string
 }{
 	{"github.com/segmentio/kafka-go", []string{"internal/stream", "internal/engine", "bench"}},
-	{"github.com/twmb/franz-go", []string{"internal/engine"}},
+	{"github.com/twmb/franz-go", []string{"internal/engine", "bench"}},
 	{"github.com/ClickHouse/", []string{"store", "query", "pseudonymize/vault", "internal/engine", "bench"}},
 	{"github.com/apache/arrow/", []string{"internal/column", "query"}},
 	{"github.com/parquet-go/parquet-go", []string{"store/export", "ingest/file", "bench", "bench/…"}},

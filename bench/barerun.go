@@ -1,0 +1,92 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/leerstroom/leerstroom/internal/stream"
+)
+
+func topicSpec(name string) stream.TopicSpec {
+	return stream.TopicSpec{Name: name, Partitions: partitions}
+}
+
+// insertRows is the number of rows of one bare insert: that of the store's
+// batches.
+const insertRows = 200_000
+
+// bare measures HMAC and the two drivers with ready columns.
+func (r *runner) bare(ctx context.Context) (err error) {
+	r.results.add(figureHMAC, hmacAlone(4_000_000, r.config.Workers), "tokens/s",
+		"HMAC-SHA-256 alone, of an ECK iD with the key schedule reused, on all cores")
+	p, err := newPipeline(ctx, r.config.Environment, "bare", r.config.Workers)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.close(context.WithoutCancel(ctx))) }()
+	table := p.database + ".bare_answers"
+	byDriver, err := newDriverInserter(r.config.Environment.options(), table)
+	if err != nil {
+		return err
+	}
+	defer byDriver.close()
+	byColumns, err := newColumnInserter(ctx, r.config.Environment.options(), table, r.config.Workers)
+	if err != nil {
+		return err
+	}
+	defer byColumns.close()
+	if err := r.insertAlone(ctx, p, byDriver, figureDriver, "ready columns into the same table by clickhouse-go's columnar batch: the bare limit"); err != nil {
+		return err
+	}
+	return r.insertAlone(ctx, p, byColumns, figureColumns, "the same by ch-go, whose columns are the Go slices that are sent")
+}
+
+func (r *runner) insertAlone(ctx context.Context, p *pipeline, into inserter, figure, what string) error {
+	table := p.database + ".bare_answers"
+	if err := p.conn.Exec(ctx, "CREATE TABLE "+table+" AS "+p.database+".answers"); err != nil {
+		return fmt.Errorf("create table for bare inserts: %w", err)
+	}
+	rate, err := insertAll(ctx, r.workload, into, r.config.Workers)
+	if err != nil {
+		return fmt.Errorf("%s: %w", figure, err)
+	}
+	count, err := p.count(ctx, "bare_answers")
+	if err != nil {
+		return err
+	}
+	if int64(count) != r.total() {
+		return fmt.Errorf("%s: %d rows are stored, want %d", figure, count, r.total())
+	}
+	r.results.add(figure, rate, "rows/s", what)
+	if err := p.conn.Exec(ctx, "DROP TABLE "+table+" SYNC"); err != nil {
+		return fmt.Errorf("drop table of bare inserts: %w", err)
+	}
+	return nil
+}
+
+// kafkaEngine measures what ClickHouse does alone.
+func (r *runner) kafkaEngine(ctx context.Context) (err error) {
+	p, err := newPipeline(ctx, r.config.Environment, "engine", r.config.Workers)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.close(context.WithoutCancel(ctx))) }()
+	topic := p.name + "-lines"
+	if err := p.client.EnsureTopics(ctx, topicSpec(topic)); err != nil {
+		return err
+	}
+	r.config.Progress("ClickHouse's Kafka engine: fill", 0, r.total())
+	rows, err := fillLineTopic(ctx, r.config.Environment.Brokers, topic, partitions, r.workload)
+	if err != nil {
+		return err
+	}
+	r.config.Progress("ClickHouse's Kafka engine: fill", int64(rows), r.total())
+	k := &kafkaEngine{conn: p.conn, database: p.database, brokers: r.config.Environment.Brokers, topic: topic, group: topic, workers: r.config.Workers}
+	rate, err := k.run(ctx, rows)
+	if err != nil {
+		return err
+	}
+	r.results.add(figureEngine, rate, "rows/s", "ClickHouse's own Kafka engine with a materialized view that computes HMAC in SQL from JSONEachRow, same broker and server; no scoring, no registry, identifiers in clear on the broker; without the time to join")
+	return nil
+}

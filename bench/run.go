@@ -1,0 +1,290 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"time"
+)
+
+// RunConfig says what to measure on which engines.
+type RunConfig struct {
+	Environment *Environment
+	Command     string // that was given, for the document
+	Answers     int    // in the stream; 0 means 5,000,000
+	Schools     int    // 0 means 250
+	Learners    int    // about so many per school; 0 means 200
+	Seed        uint64
+	Workers     int // handlers at work in each stage; 0 means one per core
+
+	// Serve starts the whole system, as `leerstroom up` does, with publishers
+	// authorised for all schools of the population, and returns when it is
+	// ready. nil leaves out what needs it: connector, latency and delay.
+	Serve func(ctx context.Context, population *Population) (*Serving, error)
+
+	Progress Progress
+}
+
+// Serving is a running system.
+type Serving struct {
+	BaseURL       string
+	PublisherKeys map[string]string // by publisher
+	EngineKey     string            // of role engine, for all schools
+	Stop          func() error
+}
+
+func (c *RunConfig) setDefaults() {
+	for field, value := range map[*int]int{&c.Answers: 5_000_000, &c.Schools: 250, &c.Learners: 200, &c.Workers: runtime.GOMAXPROCS(0)} {
+		if *field == 0 {
+			*field = value
+		}
+	}
+	if c.Progress == nil {
+		c.Progress = func(string, int64, int64) {}
+	}
+}
+
+// messageRows is how many rows a message of `raw` holds when connectors are busy.
+const messageRows = 16_384
+
+// Run measures everything one after the other and returns the figures. It fails
+// when a measure does not end with exactly the rows that went in.
+func Run(ctx context.Context, config RunConfig) (*Results, error) {
+	config.setDefaults()
+	population, err := NewPopulation(PopulationConfig{
+		Seed: config.Seed, Schools: config.Schools, Learners: config.Learners, ExercisesPerGoal: 50,
+	})
+	if err != nil {
+		return nil, err
+	}
+	workload, err := NewWorkload(population, WorkloadConfig{Answers: config.Answers})
+	if err != nil {
+		return nil, err
+	}
+	r := &runner{config: &config, workload: workload, results: &Results{
+		Command: config.Command, Taken: time.Now(), Machine: ThisMachine(), Rows: config.Answers,
+	}}
+	steps := []struct {
+		name string
+		run  func(context.Context) error
+	}{
+		{"one thing only", r.bare},
+		{"stages alone", r.stagesAlone},
+		{"end to end", r.endToEnd},
+		{"end to end without scoring", r.endToEndUnscored},
+		{"ClickHouse's Kafka engine", r.kafkaEngine},
+		{"serving", r.serving},
+	}
+	for i, step := range steps {
+		config.Progress("measure", int64(i), int64(len(steps)))
+		if err := step.run(ctx); err != nil {
+			return r.results, fmt.Errorf("measure %s: %w", step.name, err)
+		}
+		runtime.GC()
+	}
+	config.Progress("measure", int64(len(steps)), int64(len(steps)))
+	r.compare()
+	return r.results, nil
+}
+
+// runner is one run.
+type runner struct {
+	config   *RunConfig
+	workload *Workload
+	results  *Results
+}
+
+// Names of the figures that others are compared with.
+const (
+	figureEndToEnd  = "end_to_end_rows_per_second"
+	figureUnscored  = "end_to_end_without_scoring_rows_per_second"
+	figurePseudonym = "pseudonymize_rows_per_second"
+	figureTransform = "transform_and_store_rows_per_second"
+	figureConnector = "connector_rows_per_second"
+	figureHMAC      = "bare_hmac_per_second"
+	figureDriver    = "bare_insert_clickhouse_go_rows_per_second"
+	figureColumns   = "bare_insert_ch_go_rows_per_second"
+	figureCopy      = "bare_kafka_copy_rows_per_second"
+	figureEngine    = "clickhouse_kafka_engine_rows_per_second"
+	figureProduce   = "produce_rows_per_second"
+	figureWriter    = "kafka_go_writer_rows_per_second"
+	figureIdem      = "idempotent_produce_rows_per_second"
+)
+
+// compare sets the ratios that the document promises, of what was measured.
+func (r *runner) compare() {
+	for _, pair := range [][2]string{
+		{figureEndToEnd, figureEngine}, {figureUnscored, figureDriver}, {figureTransform, figureDriver},
+		{figurePseudonym, figureHMAC}, {figureColumns, figureDriver}, {figureEngine, figureDriver},
+	} {
+		if r.results.find(pair[0]) != nil && r.results.find(pair[1]) != nil {
+			r.results.compare(pair[0], pair[1])
+		}
+	}
+}
+
+// total is the number of rows in the stream.
+func (r *runner) total() int64 { return int64(r.config.Answers) }
+
+// withPipeline runs f on a fresh pipeline whose topic `raw` is filled.
+func (r *runner) withPipeline(ctx context.Context, name string, f func(p *pipeline, ends []int64) error) (err error) {
+	p, err := newPipeline(ctx, r.config.Environment, name, r.config.Workers)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.close(context.WithoutCancel(ctx))) }()
+	rows, ends, err := p.fill(ctx, r.workload, messageRows, func(rows int) {
+		r.config.Progress(name+": fill raw", int64(rows), r.total())
+	})
+	if err != nil {
+		return err
+	}
+	if int64(rows) != r.total() {
+		return fmt.Errorf("filled %d rows, want %d", rows, r.total())
+	}
+	runtime.GC()
+	return f(p, ends)
+}
+
+// stagesAlone measures pseudonymize and transform one after the other.
+func (r *runner) stagesAlone(ctx context.Context) error {
+	return r.withPipeline(ctx, "alone", func(p *pipeline, ends []int64) error {
+		if err := r.pseudonymizeAlone(ctx, p); err != nil {
+			return err
+		}
+		if err := r.copyAlone(ctx, p); err != nil {
+			return err
+		}
+		if err := r.produce(ctx, p); err != nil {
+			return err
+		}
+		return r.transformAlone(ctx, p, ends)
+	})
+}
+
+func (r *runner) pseudonymizeAlone(ctx context.Context, p *pipeline) (err error) {
+	s := newStages(ctx)
+	defer func() { err = errors.Join(err, s.stop()) }()
+	started := time.Now()
+	stage, err := p.startPseudonymize(s)
+	if err != nil {
+		return err
+	}
+	perRow, err := steady(s.ctx, func() int64 { return stage.Counts().Rows }, r.total())
+	if err != nil {
+		return err
+	}
+	err = poll(s.ctx, 2*time.Millisecond, func() (bool, error) {
+		counts := stage.Counts()
+		if counts.DeadLetters > 0 {
+			return false, fmt.Errorf("pseudonymize made %d dead letters", counts.DeadLetters)
+		}
+		return counts.Rows >= r.total(), nil
+	})
+	if err != nil {
+		return err
+	}
+	rate := float64(r.total()) / time.Since(started).Seconds()
+	r.results.add(figurePseudonym, rate, "rows/s", "the stage pseudonymize alone: open, resolve, tokens, `answers`; with joining the group and every learner new")
+	r.results.add("pseudonymize_allocations_per_row", perRow, "allocations", "heap objects per row in the middle half of that")
+	return nil
+}
+
+func (r *runner) copyAlone(ctx context.Context, p *pipeline) error {
+	if err := p.client.EnsureTopics(ctx, topicSpec(p.name+"-copy")); err != nil {
+		return err
+	}
+	took, err := copyTopic(ctx, r.config.Environment.Brokers, p.topics.Answers, p.name+"-copy", partitions, r.config.Workers)
+	if err != nil {
+		return err
+	}
+	r.results.add(figureCopy, float64(r.total())/took.Seconds(), "rows/s", "kafka-go alone: fetch every message of `answers` and produce it to another topic")
+	r.results.compare(figurePseudonym, figureCopy)
+	return nil
+}
+
+func (r *runner) transformAlone(ctx context.Context, p *pipeline, ends []int64) (err error) {
+	s := newStages(ctx)
+	defer func() { err = errors.Join(err, s.stop()) }()
+	started := time.Now()
+	rows, err := p.startTransform(s)
+	if err != nil {
+		return err
+	}
+	perRow, err := steady(s.ctx, rows.Load, r.total())
+	if err != nil {
+		return err
+	}
+	if err := p.awaitScored(s.ctx, ends); err != nil {
+		return err
+	}
+	rate := float64(r.total()) / time.Since(started).Seconds()
+	r.results.add(figureTransform, rate, "rows/s", "transform and store alone: decode, score, `skills`, committed in ClickHouse")
+	r.results.add("transform_and_store_allocations_per_row", perRow, "allocations", "heap objects per row in the middle half of that")
+	return r.verify(ctx, p)
+}
+
+// verify compares the archive with what went in.
+func (r *runner) verify(ctx context.Context, p *pipeline) error {
+	count, err := p.count(ctx, "answers")
+	if err != nil {
+		return err
+	}
+	if int64(count) != r.total() {
+		return fmt.Errorf("%d rows are stored, want %d", count, r.total())
+	}
+	return nil
+}
+
+// endToEnd measures all stages at once, from `raw` to what ClickHouse has
+// committed.
+func (r *runner) endToEnd(ctx context.Context) error {
+	return r.withPipeline(ctx, "whole", func(p *pipeline, ends []int64) (err error) {
+		resident := watchResident()
+		s := newStages(ctx)
+		defer func() { err = errors.Join(err, s.stop()) }()
+		started := time.Now()
+		if _, err := p.startPseudonymize(s); err != nil {
+			resident()
+			return err
+		}
+		rows, err := p.startTransform(s)
+		if err != nil {
+			resident()
+			return err
+		}
+		perRow, err := steady(s.ctx, rows.Load, r.total())
+		if err == nil {
+			err = p.awaitScored(s.ctx, ends)
+		}
+		took, peak := time.Since(started), resident()
+		if err != nil {
+			return err
+		}
+		r.results.add(figureEndToEnd, float64(r.total())/took.Seconds(), "rows/s", "all stages together: sealed in `raw` until scored and committed in ClickHouse, with joining the groups")
+		r.results.add("end_to_end_allocations_per_row", perRow, "allocations", "heap objects per row of all stages in the middle half of that")
+		r.results.add("end_to_end_resident_memory", peak, "MB", "largest resident memory of the process of all stages at that speed, engines apart")
+		return r.verify(ctx, p)
+	})
+}
+
+// endToEndUnscored measures pseudonymize and the archive without scoring.
+func (r *runner) endToEndUnscored(ctx context.Context) error {
+	return r.withPipeline(ctx, "unscored", func(p *pipeline, ends []int64) (err error) {
+		s := newStages(ctx)
+		defer func() { err = errors.Join(err, s.stop()) }()
+		started := time.Now()
+		if _, err := p.startPseudonymize(s); err != nil {
+			return err
+		}
+		if _, err := p.startArchive(s); err != nil {
+			return err
+		}
+		if err := p.awaitScored(s.ctx, ends); err != nil {
+			return err
+		}
+		r.results.add(figureUnscored, float64(r.total())/time.Since(started).Seconds(), "rows/s", "the same with scoring off: pseudonymised and archived only")
+		return r.verify(ctx, p)
+	})
+}

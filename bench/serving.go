@@ -1,0 +1,267 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Rates at which the answer-to-next-exercise delay is measured, in answers per
+// second, and how long.
+var delayRates = []int{20_000, 50_000}
+
+const (
+	warmAnswers   = 600_000
+	delayDuration = 20 * time.Second
+	probeWorkers  = 4
+	probeLearners = 200
+	askRate       = 1000 // next-exercise requests per second
+	askWorkers    = 8
+)
+
+// serving measures through HTTP, as publishers and adaptive engines see it.
+func (r *runner) serving(ctx context.Context) (err error) {
+	if r.config.Serve == nil {
+		return nil
+	}
+	// Answers of the last weeks, so that skills are not stale. The first school
+	// is left to the probes.
+	population, err := NewPopulation(PopulationConfig{
+		Seed: r.config.Seed + 1, Schools: 100, Learners: 200, Start: beforeSchoolDays(time.Now(), 60),
+	})
+	if err != nil {
+		return err
+	}
+	system, err := r.config.Serve(ctx, population)
+	if err != nil {
+		return fmt.Errorf("start the system: %w", err)
+	}
+	defer func() { err = errors.Join(err, system.Stop()) }()
+	m := &servingMeasure{runner: r, population: population, system: system, api: newAPIClient(system.BaseURL, system.EngineKey)}
+	if err := m.connector(ctx); err != nil {
+		return fmt.Errorf("connector: %w", err)
+	}
+	if err := m.findProbes(ctx); err != nil {
+		return fmt.Errorf("find learners: %w", err)
+	}
+	for _, rate := range delayRates {
+		if err := m.underLoad(ctx, rate); err != nil {
+			return fmt.Errorf("at %d answers/s: %w", rate, err)
+		}
+	}
+	return nil
+}
+
+type servingMeasure struct {
+	runner     *runner
+	population *Population
+	system     *Serving
+	api        *apiClient
+	tokens     []string // of learners of the first school, by place
+	probes     atomic.Int64
+	sent       *Workload // everything so far
+}
+
+func (m *servingMeasure) push(rate int) PushConfig {
+	config := PushConfig{BaseURL: m.system.BaseURL, Keys: m.system.PublisherKeys, Workers: 8, RowsPerSecond: rate}
+	if rate > 0 {
+		config.BodyRows = 250
+	}
+	return config
+}
+
+// connector measures HTTP → raw with all stages behind it running, which is also
+// what warms the system up.
+func (m *servingMeasure) connector(ctx context.Context) error {
+	w, err := NewWorkload(m.population, WorkloadConfig{Answers: warmAnswers})
+	if err != nil {
+		return err
+	}
+	result, err := Push(ctx, w, m.push(0))
+	if err != nil {
+		return err
+	}
+	m.sent = w
+	if result.Accepted != warmAnswers {
+		return fmt.Errorf("%d of %d answers accepted", result.Accepted, warmAnswers)
+	}
+	m.runner.results.add(figureConnector, result.RowsPerSecond(), "rows/s",
+		"HTTP until acknowledged by Kafka, on the running system: the stages behind it and the rendering of the lines share the cores")
+	return nil
+}
+
+// findProbes asks for the tokens of the first school and waits until its skills
+// are served.
+func (m *servingMeasure) findProbes(ctx context.Context) error {
+	school := &m.population.Schools[0]
+	var learners []int
+	for i := range min(probeLearners, school.Count) {
+		learners = append(learners, school.First+i)
+	}
+	return poll(ctx, 100*time.Millisecond, func() (bool, error) {
+		tokens, err := m.api.pseudonyms(ctx, m.population, 0, learners, "eckid")
+		var status *statusError
+		if errors.As(err, &status) && (status.status == http.StatusServiceUnavailable || status.status == http.StatusTooManyRequests) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		m.tokens = m.tokens[:0]
+		for _, token := range tokens {
+			if token == "" {
+				return false, nil
+			}
+			m.tokens = append(m.tokens, token)
+		}
+		return true, nil
+	})
+}
+
+// underLoad sends answers at a rate and meanwhile measures the delay of single
+// answers and the latency of next-exercise.
+func (m *servingMeasure) underLoad(ctx context.Context, rate int) error {
+	w, err := NewWorkload(m.population, WorkloadConfig{Answers: m.sent.Answers() + rate*int(delayDuration/time.Second)})
+	if err != nil {
+		return err
+	}
+	load := w.After(m.sent, 0)
+	m.sent = w
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var delays, asks latencies
+	var sent PushResult
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() (err error) {
+		defer cancel() // the probes end with the load
+		sent, err = Push(ctx, load, m.push(rate))
+		return err
+	})
+	group.Go(func() (err error) { delays, err = m.probe(ctx); return err })
+	group.Go(func() (err error) { asks, err = m.ask(ctx); return err })
+	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	m.report(rate, sent, delays, asks)
+	return nil
+}
+
+func (m *servingMeasure) report(rate int, sent PushResult, delays, asks latencies) {
+	r := m.runner.results
+	at := fmt.Sprintf("_at_%d_per_second", rate)
+	r.add("load"+at, sent.RowsPerSecond(), "rows/s", "answers that were really sent and acknowledged meanwhile")
+	p50, p99, p999 := delays.quantiles()
+	r.add("delay_p50"+at, p50, "ms", fmt.Sprintf("from sending one answer until the served skill contains it, %d answers", len(delays)))
+	r.add("delay_p99"+at, p99, "ms", "")
+	r.add("delay_p999"+at, p999, "ms", "")
+	p50, p99, p999 = asks.quantiles()
+	r.add("next_exercise_p50"+at, p50, "ms", fmt.Sprintf("next-exercise over HTTP as the caller sees it, %d requests", len(asks)))
+	r.add("next_exercise_p99"+at, p99, "ms", "")
+	r.add("next_exercise_p999"+at, p999, "ms", "")
+}
+
+// probe sends single answers of learners whom nobody else answers for, and polls
+// until the number of answers in the served skill has grown.
+func (m *servingMeasure) probe(ctx context.Context) (latencies, error) {
+	var mu sync.Mutex
+	var all latencies
+	places := len(m.tokens) / probeWorkers * probeWorkers // so that no two share a learner
+	if places == 0 {
+		return nil, fmt.Errorf("only %d learners to probe", len(m.tokens))
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for worker := range probeWorkers {
+		group.Go(func() error {
+			lines := newLineWriter(m.population)
+			config := m.push(0)
+			config.setDefaults()
+			s := newPusher(&config, m.population).newSender("/v1/answers")
+			for turn := worker; ctx.Err() == nil; turn += probeWorkers {
+				delay, err := m.probeOnce(ctx, s, lines, turn%places)
+				if err != nil {
+					return endOf(ctx, err)
+				}
+				mu.Lock()
+				all = append(all, delay)
+				mu.Unlock()
+			}
+			return nil
+		})
+	}
+	return all, group.Wait()
+}
+
+// endOf returns nil for an error that the end of ctx caused.
+func endOf(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// probeOnce returns the delay of one answer in milliseconds.
+func (m *servingMeasure) probeOnce(ctx context.Context, s *sender, lines *lineWriter, place int) (float64, error) {
+	before, err := m.api.percentiles(ctx, m.tokens[place])
+	if err != nil {
+		return 0, err
+	}
+	known := overallAnswers(before)
+	b := m.probeLine(lines, place)
+	started := time.Now()
+	if err := s.send(ctx, b); err != nil {
+		return 0, err
+	}
+	err = poll(ctx, 500*time.Microsecond, func() (bool, error) {
+		now, err := m.api.percentiles(ctx, m.tokens[place])
+		return overallAnswers(now) > known, err
+	})
+	return float64(time.Since(started).Nanoseconds()) / 1e6, err
+}
+
+// probeLine renders an answer of now to an exercise that the learner's year group
+// works on.
+func (m *servingMeasure) probeLine(lines *lineWriter, place int) *body {
+	p := m.population
+	school := &p.Schools[0]
+	learner := &p.Learners[school.First+place]
+	n := m.probes.Add(1)
+	goal := yearGoal(0, learner.YearGroup, int(n)%goalsPerYear)
+	items := p.itemsOf[school.Practice[0]*len(p.Goals)+goal]
+	row := Row{
+		Learner: int32(learner.Index), Item: items[int(n)%len(items)], Sequence: 1<<31 + uint32(n), Attempt: 1,
+		AnsweredAt: time.Now().UnixMilli(), ResponseTime: 5000, Right: n%2 == 0,
+	}
+	return &body{publisher: p.Items[row.Item].Publisher, rows: 1, data: lines.appendAnswer(nil, &row)}
+}
+
+// ask requests next exercises at a steady rate. A request that leaves late
+// because others took long is counted from when it should have left.
+func (m *servingMeasure) ask(ctx context.Context) (latencies, error) {
+	var mu sync.Mutex
+	var all latencies
+	group, ctx := errgroup.WithContext(ctx)
+	began := time.Now()
+	for worker := range askWorkers {
+		group.Go(func() error {
+			var own latencies
+			defer func() { mu.Lock(); all = append(all, own...); mu.Unlock() }()
+			for turn := worker; ; turn += askWorkers {
+				due := began.Add(time.Duration(turn) * time.Second / askRate)
+				if err := sleep(ctx, time.Until(due)); err != nil {
+					return nil // the measure is over
+				}
+				if _, err := m.api.nextExercise(ctx, m.tokens[turn%len(m.tokens)], ""); err != nil {
+					return endOf(ctx, err)
+				}
+				own = append(own, float64(time.Since(due).Nanoseconds())/1e6)
+			}
+		})
+	}
+	return all, group.Wait()
+}
