@@ -178,7 +178,7 @@ func BenchmarkNextExerciseLatency(b *testing.B) {
 	writer.Add(1)
 	go func() {
 		defer writer.Done()
-		stream(m.model, stop)
+		pour(m.model, stop)
 	}()
 	for b.Loop() {
 		next.Store(0)
@@ -219,8 +219,8 @@ func BenchmarkNextExerciseLatency(b *testing.B) {
 	}
 }
 
-// stream applies about 20,000 answers a second until stop is closed.
-func stream(m *query.ReadModel, stop <-chan struct{}) {
+// pour applies about 20,000 answers a second until stop is closed.
+func pour(m *query.ReadModel, stop <-chan struct{}) {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	rows := &transform.SkillRows{}

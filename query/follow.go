@@ -26,6 +26,11 @@ type Source struct {
 // errGap says that a version of the item snapshot is missing in the topic.
 var errGap = errors.New("versions of the item snapshot are missing")
 
+// headerRemaining tells how many further messages of `skills` of the same raw
+// offset follow; absence means none. Only what would be too large for one message
+// is split.
+const headerRemaining = "remaining"
+
 // The pause before the model is loaded again after following failed.
 const (
 	firstPause   = 200 * time.Millisecond
@@ -160,8 +165,17 @@ func (r *skillReader) handle(partition int, messages []stream.Message) error {
 			}
 			r.model.ApplySkills(&r.rows)
 		}
-		raise(&r.model.applied[partition], raw)
 		r.model.skillMessages.Add(1)
+		if message.Header(headerRemaining) != nil {
+			remaining, err := message.Int64(headerRemaining)
+			if err != nil {
+				return err
+			}
+			if remaining > 0 {
+				continue
+			}
+		}
+		raise(&r.model.applied[partition], raw)
 	}
 	return nil
 }
