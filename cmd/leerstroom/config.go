@@ -1,0 +1,103 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/goccy/go-yaml"
+	"github.com/leerstroom/leerstroom/ingest"
+	"github.com/leerstroom/leerstroom/internal/engine"
+	"github.com/leerstroom/leerstroom/internal/stream"
+)
+
+// configuration is everything that a deployment can set, in one YAML file.
+// Unknown keys are errors; what is left out has the default that is written
+// here. Secrets are never in it, only the paths of files that hold them.
+type configuration struct {
+	// Listen is the host:port of the HTTP interface (default 127.0.0.1:8080).
+	Listen string `yaml:"listen"`
+	// Engine says where Kafka and ClickHouse are; left out, both are embedded.
+	Engine engine.Config `yaml:"engine"`
+	// Replicated uses replicated table engines (ClickHouse cluster with Keeper).
+	Replicated bool `yaml:"replicated"`
+
+	Topics topicsConfig `yaml:"topics"`
+	// Workers is how many partitions a stage works on at the same time (default 2).
+	Workers int `yaml:"workers"`
+	// Ingest holds the limits of the connectors and the schools' authorisations.
+	Ingest ingest.Config `yaml:"ingest"`
+}
+
+// topicsConfig says how topics are named and made.
+type topicsConfig struct {
+	Prefix            string        `yaml:"prefix"`
+	Partitions        int           `yaml:"partitions"`         // of topics that are partitioned by school; fixed for ever (default 64)
+	ReplicationFactor int           `yaml:"replication_factor"` // default 1
+	MinInsyncReplicas int           `yaml:"min_insync_replicas"`
+	Retention         time.Duration `yaml:"retention"` // of every topic but registry (default 168h)
+}
+
+// loadConfiguration reads the file, or takes the defaults when path is empty.
+func loadConfiguration(path string) (*configuration, error) {
+	c := &configuration{}
+	if path != "" {
+		file, err := os.Open(path)
+		if err != nil {
+			return nil, fmt.Errorf("read configuration: %w", err)
+		}
+		defer file.Close()
+		if err := yaml.NewDecoder(file, yaml.Strict()).Decode(c); err != nil {
+			return nil, fmt.Errorf("read configuration %s: %w", path, err)
+		}
+	}
+	c.setDefaults()
+	return c, c.validate()
+}
+
+func (c *configuration) setDefaults() {
+	if c.Listen == "" {
+		c.Listen = "127.0.0.1:8080"
+	}
+	if c.Topics.Partitions == 0 {
+		c.Topics.Partitions = 64
+	}
+	if c.Topics.Retention == 0 {
+		c.Topics.Retention = 7 * 24 * time.Hour
+	}
+	if c.Workers == 0 {
+		c.Workers = 2
+	}
+}
+
+func (c *configuration) validate() error {
+	switch {
+	case c.Topics.Partitions < 1 || c.Topics.Partitions > 4096:
+		return errors.New("configuration: topics.partitions: between 1 and 4096")
+	case c.Topics.Retention < time.Hour:
+		return errors.New("configuration: topics.retention: at least 1h, or an outage loses what is not stored yet")
+	case c.Workers < 1:
+		return errors.New("configuration: workers: at least 1")
+	}
+	return nil
+}
+
+func (c *configuration) names() stream.Topics { return stream.NewTopics(c.Topics.Prefix) }
+
+func (c *configuration) specs() []stream.TopicSpec {
+	names := c.names()
+	make := func(name string, partitions int, retention time.Duration) stream.TopicSpec {
+		return stream.TopicSpec{Name: name, Partitions: partitions, ReplicationFactor: c.Topics.ReplicationFactor,
+			MinInsyncReplicas: c.Topics.MinInsyncReplicas, Retention: retention}
+	}
+	return []stream.TopicSpec{
+		make(names.Raw, c.Topics.Partitions, c.Topics.Retention),
+		make(names.Answers, c.Topics.Partitions, c.Topics.Retention),
+		make(names.Registry, c.Topics.Partitions, 0),
+		make(names.Skills, c.Topics.Partitions, c.Topics.Retention),
+		make(names.ItemSums, 1, c.Topics.Retention),
+		make(names.Items, 1, c.Topics.Retention),
+		make(names.DeadLetters, c.Topics.Partitions, c.Topics.Retention),
+	}
+}

@@ -1,0 +1,166 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/leerstroom/leerstroom/internal/engine"
+	"github.com/leerstroom/leerstroom/internal/seal"
+	"github.com/leerstroom/leerstroom/internal/stream"
+	"github.com/leerstroom/leerstroom/pseudonymize/keyring"
+	"github.com/leerstroom/leerstroom/pseudonymize/vault"
+	"github.com/leerstroom/leerstroom/store"
+)
+
+// deployment is what the stages of one process share: where the engines are,
+// and connections that are made when first needed. close undoes all of it.
+type deployment struct {
+	config  *configuration
+	layout  layout
+	logger  *slog.Logger
+	audit   *slog.Logger // who asked for whom, without values
+	engines *engine.Engines
+	client  *stream.Client
+	names   stream.Topics
+
+	vaultConn driver.Conn
+	closers   []func() error // in the order of opening
+}
+
+// openDeployment starts or reaches the engines, makes the topics and brings
+// both databases to the newest version of their schema.
+func openDeployment(ctx context.Context, config *configuration, paths layout, logger *slog.Logger) (*deployment, error) {
+	if err := paths.prepare(); err != nil {
+		return nil, err
+	}
+	config.Engine.DataDir = paths.data
+	d := &deployment{config: config, layout: paths, logger: logger, names: config.names()}
+	if err := d.open(ctx); err != nil {
+		return nil, errors.Join(err, d.close())
+	}
+	return d, nil
+}
+
+func (d *deployment) open(ctx context.Context) error {
+	engines, err := engine.Start(ctx, d.config.Engine, d.logger)
+	if err != nil {
+		return err
+	}
+	d.engines = engines
+	d.closers = append(d.closers, engines.Close)
+	d.client, err = stream.NewClient(stream.Config{Brokers: engines.Brokers, ClientID: "leerstroom", Logger: d.logger})
+	if err != nil {
+		return err
+	}
+	d.closers = append(d.closers, func() error { d.client.Close(); return nil })
+	if err := d.client.EnsureTopics(ctx, d.config.specs()...); err != nil {
+		return err
+	}
+	return d.migrate(ctx)
+}
+
+// migrate brings the databases of the store and of the vault up to date.
+func (d *deployment) migrate(ctx context.Context) error {
+	db := clickhouse.OpenDB(d.options("default"))
+	defer db.Close()
+	for _, m := range []struct {
+		database string
+		schema   fs.FS
+	}{{d.engines.ClickHouse.Database, store.Schema()}, {vault.DefaultDatabase, vault.Schema()}} {
+		if err := d.migrateOne(ctx, db, m.database, m.schema); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *deployment) migrateOne(ctx context.Context, db *sql.DB, database string, schema fs.FS) error {
+	return store.Migrate(ctx, db, schema, store.MigrateOptions{
+		Database: database, Cluster: d.engines.ClickHouse.Cluster, Replicated: d.config.Replicated}, d.logger)
+}
+
+func (d *deployment) options(database string) *clickhouse.Options {
+	c := d.engines.ClickHouse
+	return &clickhouse.Options{Addr: c.Addresses, Auth: clickhouse.Auth{Database: database, Username: c.User, Password: c.Password},
+		DialTimeout: 5 * time.Second}
+}
+
+// close ends everything that was opened, the newest first.
+func (d *deployment) close() error {
+	var errs []error
+	for i := len(d.closers) - 1; i >= 0; i-- {
+		errs = append(errs, d.closers[i]())
+	}
+	d.closers = nil
+	return errors.Join(errs...)
+}
+
+// openStore connects to the database of everything but identities.
+func (d *deployment) openStore(ctx context.Context) (*store.Store, error) {
+	c := d.engines.ClickHouse
+	return store.Open(ctx, store.Config{Addresses: c.Addresses, Database: c.Database, User: c.User, Password: c.Password,
+		Replicated: d.config.Replicated, Logger: d.logger})
+}
+
+// openVault connects to the registry of identities. The keyset must exist.
+func (d *deployment) openVault() (*vault.Vault, *keyring.Ring, error) {
+	ring, err := keyring.Load(d.layout.tokenKeys())
+	if err != nil {
+		return nil, nil, err
+	}
+	if d.vaultConn == nil {
+		conn, err := clickhouse.Open(d.options("default"))
+		if err != nil {
+			return nil, nil, fmt.Errorf("connect to the vault: %w", err)
+		}
+		d.vaultConn = conn
+		d.closers = append(d.closers, conn.Close)
+	}
+	v, err := vault.New(vault.Config{Ring: ring, Client: d.client, Topic: d.names.Registry, Conn: d.vaultConn, Logger: d.logger})
+	return v, ring, err
+}
+
+// createKeys makes the keys that are missing. Only commands that begin a
+// deployment may call it; a stage that misses its key must stop instead.
+func (d *deployment) createKeys() error {
+	if _, err := os.Stat(d.layout.tokenKeys()); errors.Is(err, os.ErrNotExist) {
+		if _, err := keyring.Create(d.layout.tokenKeys()); err != nil {
+			return err
+		}
+	}
+	if _, err := os.Stat(d.layout.private(sealRaw)); errors.Is(err, os.ErrNotExist) {
+		if _, err := seal.CreateKeyFiles(d.layout.private(sealRaw), d.layout.public(sealRaw)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sealRaw names the key pair that seals and opens `raw` and the dead letters.
+const sealRaw = "raw"
+
+func (d *deployment) newSealer() (*seal.Sealer, error) {
+	public, err := seal.LoadPublicKey(d.layout.public(sealRaw))
+	if err != nil {
+		return nil, err
+	}
+	return seal.NewSealer(seal.SealerConfig{Recipient: public})
+}
+
+// newLogger writes lines that people can read; nothing of a record is in them.
+func newLogger(out io.Writer, verbose bool) *slog.Logger {
+	level := slog.LevelWarn
+	if verbose {
+		level = slog.LevelInfo
+	}
+	return slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: level}))
+}

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/leerstroom/leerstroom/internal/deadletter"
+	"github.com/leerstroom/leerstroom/internal/seal"
+	"github.com/leerstroom/leerstroom/internal/stream"
+	"github.com/leerstroom/leerstroom/pseudonymize"
+	"github.com/leerstroom/leerstroom/transform"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+)
+
+// The stages by name, as subcommands and in messages.
+const (
+	stageIngest       = "ingest"
+	stagePseudonymize = "pseudonymize"
+	stageTransform    = "transform"
+	stageServe        = "serve"
+)
+
+// Consumer groups.
+const (
+	groupPseudonymize = "leerstroom-pseudonymize"
+	groupTransform    = "leerstroom-transform"
+	groupReduce       = "leerstroom-reduce"
+)
+
+// runStages runs the named stages until ctx ends or one of them fails. ready is
+// called once, when the HTTP interface of ingest and serve answers.
+func (d *deployment) runStages(ctx context.Context, stages []string, ready func(address string)) error {
+	group, ctx := errgroup.WithContext(ctx)
+	registry := prometheus.NewRegistry()
+	web := &webStages{deployment: d, registry: registry}
+	for _, name := range stages {
+		switch name {
+		case stagePseudonymize:
+			group.Go(func() error { return d.runPseudonymize(ctx) })
+		case stageTransform:
+			group.Go(func() error { return d.runTransform(ctx, registry) })
+		case stageIngest:
+			web.ingest = true
+		case stageServe:
+			web.serve = true
+		default:
+			return fmt.Errorf("no stage is called %s", name)
+		}
+	}
+	if web.ingest || web.serve {
+		group.Go(func() error { return web.run(ctx, ready) })
+	} else if ready != nil {
+		ready("")
+	}
+	group.Go(func() error { return d.watchEngines(ctx) })
+	return group.Wait()
+}
+
+// watchEngines fails when an embedded engine ends by itself.
+func (d *deployment) watchEngines(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-d.engines.Done():
+		return d.engines.Err()
+	}
+}
+
+// runPseudonymize is the only stage that can open raw.
+func (d *deployment) runPseudonymize(ctx context.Context) error {
+	private, err := seal.LoadPrivateKey(d.layout.private(sealRaw))
+	if err != nil {
+		return err
+	}
+	identities, ring, err := d.openVault()
+	if err != nil {
+		return err
+	}
+	stage, err := pseudonymize.NewStage(pseudonymize.StageConfig{Client: d.client, Topics: d.names, Partitions: d.config.Topics.Partitions,
+		Ring: ring, Vault: identities, PrivateKeys: []*seal.PrivateKey{private}, Logger: d.logger})
+	if err != nil {
+		return err
+	}
+	consumer, err := stream.NewConsumer(d.client, stream.ConsumerConfig{Group: groupPseudonymize, Topic: d.names.Raw,
+		Workers: d.config.Workers, NewHandler: stage.Handler})
+	if err != nil {
+		return err
+	}
+	return consumer.Run(ctx)
+}
+
+// closeTimeout is how long the store may take to write what it was handed.
+const closeTimeout = 10 * time.Second
+
+// runTransform scores and archives, and reduces item sums to snapshots.
+func (d *deployment) runTransform(ctx context.Context, registry prometheus.Registerer) (err error) {
+	persistence, err := d.openStore(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+		defer cancel()
+		err = errors.Join(err, persistence.Close(closing))
+	}()
+	sealer, err := d.newSealer()
+	if err != nil {
+		return err
+	}
+	letters := &deadletter.Writer{Client: d.client, Topic: d.names.DeadLetters, Sealer: sealer, Stage: stageTransform}
+	catalog := transform.NewCatalog()
+	snapshots, err := transform.NewSnapshots(transform.SnapshotsConfig{Client: d.client, Topic: d.names.Items, Persistence: persistence,
+		Catalog: catalog, Logger: d.logger, Registry: registry})
+	if err != nil {
+		return err
+	}
+	stage, err := transform.NewStage(transform.StageConfig{Client: d.client, Topics: d.names, Persistence: persistence, Snapshots: snapshots,
+		Catalog: catalog, Now: time.Now, Logger: d.logger, Registry: registry,
+		DeadLetter: func(ctx context.Context, partition int, reason string, m *stream.Message) error {
+			return letters.Write(ctx, d.names.Answers, partition, reason, m)
+		}})
+	if err != nil {
+		return err
+	}
+	reducer, err := transform.NewReducer(transform.ReducerConfig{Client: d.client, Topics: d.names, Persistence: persistence,
+		Partitions: d.config.Topics.Partitions, Now: time.Now, Logger: d.logger, Registry: registry})
+	if err != nil {
+		return err
+	}
+	return d.consumeAnswers(ctx, snapshots, stage, reducer)
+}
+
+func (d *deployment) consumeAnswers(ctx context.Context, snapshots *transform.Snapshots, stage *transform.Stage, reducer *transform.Reducer) error {
+	answers, err := stream.NewConsumer(d.client, stream.ConsumerConfig{Group: groupTransform, Topic: d.names.Answers,
+		Workers: d.config.Workers, NewHandler: stage.Handler})
+	if err != nil {
+		return err
+	}
+	sums, err := stream.NewConsumer(d.client, stream.ConsumerConfig{Group: groupReduce, Topic: d.names.ItemSums,
+		Workers: 1, NewHandler: reducer.Handler})
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return snapshots.Run(ctx) })
+	group.Go(func() error { return sums.Run(ctx) })
+	group.Go(func() error {
+		select {
+		case <-snapshots.Ready():
+			return answers.Run(ctx)
+		case <-ctx.Done():
+			return nil
+		}
+	})
+	return group.Wait()
+}
