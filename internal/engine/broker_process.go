@@ -137,10 +137,8 @@ func (b *BrokerProcess) Kill() error { return b.process.kill() }
 
 // Close stops the broker and waits for its end.
 func (b *BrokerProcess) Close() error {
-	select {
-	case <-b.process.done:
+	if b.process.ended() {
 		return nil
-	default:
 	}
 	if !b.byInput {
 		return b.process.terminate()

@@ -55,6 +55,7 @@ func ClickHouseMain(args []string) int {
 		"clickhouse-local",
 		"--path", filepath.Join(dir, "data"),
 		"--config-file", filepath.Join(dir, "config.xml"),
+		"--log-level", "warning", // clickhouse-local ignores the level in the file
 		"--query", listenQueries,
 	})
 	if err != nil {

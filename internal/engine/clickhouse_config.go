@@ -82,7 +82,6 @@ func escapeXML(s string) (string, error) {
 // a failed query may hold tokens, so the loggers that quote queries are off.
 const configXML = `<clickhouse>
   <logger>
-    <level>warning</level>
     <log>{{x (path .Dir "log/clickhouse.log")}}</log>
     <size>10M</size>
     <count>3</count>
@@ -116,7 +115,7 @@ const configXML = `<clickhouse>
   <max_thread_pool_size>1000</max_thread_pool_size>
   <background_pool_size>{{.Pool}}</background_pool_size>
   <background_merges_mutations_concurrency_ratio>2</background_merges_mutations_concurrency_ratio>
-  <background_schedule_pool_size>{{.Pool}}</background_schedule_pool_size>
+  <background_schedule_pool_size>16</background_schedule_pool_size>
   <mark_cache_size>268435456</mark_cache_size>
   <primary_index_cache_size>268435456</primary_index_cache_size>
   <uncompressed_cache_size>0</uncompressed_cache_size>

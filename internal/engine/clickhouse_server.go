@@ -2,60 +2,48 @@ package engine
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
-	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
-	"strconv"
+	"sync"
 	"time"
-
-	"github.com/ClickHouse/ch-go"
 )
 
 const (
-	readyPoll       = 10 * time.Millisecond
-	readyLimit      = time.Minute // loading many parts after a crash takes long
-	handshakeLimit  = 5 * time.Second
-	clickHouseGrace = 30 * time.Second
+	// restartWindow and restartLimit: more restarts than the limit within the
+	// window are a fault that another restart does not cure.
+	restartWindow = time.Minute
+	restartLimit  = 5
 )
 
-// ClickHouseServer is the embedded server.
+// ClickHouseServer is the embedded server: the gate that clients talk to and
+// the child behind it.
 type ClickHouseServer struct {
 	ClickHouse ClickHouse
 
-	process *process
+	config  Config
+	library string
+	gate    *gate
+	logger  *slog.Logger
+
+	supervised bool           // start the child again when it dies
+	stop       chan struct{}  // closed by Close and Kill
+	stopping   sync.Once      //
+	watcher    sync.WaitGroup // the goroutine that watches the child
+
+	done chan struct{} // closed when the server is over
+	err  error         // why; read it after done
+
+	mu       sync.Mutex
+	child    *child // nil while it restarts
+	restarts int
 }
 
-// Done is closed when the server process has ended, for whatever reason.
-func (s *ClickHouseServer) Done() <-chan struct{} { return s.process.done }
-
-// Err tells how the server ended. It may be called after Done is closed.
-func (s *ClickHouseServer) Err() error { return s.process.reason() }
-
-// Close stops the server and waits for its end.
-func (s *ClickHouseServer) Close() error {
-	select {
-	case <-s.process.done:
-		return nil // its end was reported by Done
-	default:
-	}
-	if err := s.process.close(); err != nil {
-		return fmt.Errorf("stop embedded clickhouse: %w", err)
-	}
-	return nil
-}
-
-// Kill ends the server with SIGKILL, for tests.
-func (s *ClickHouseServer) Kill() error { return s.process.kill() }
-
-// StartClickHouse starts the embedded server alone; the addresses of Kafka in
-// the configuration do not matter. The caller closes it.
+// StartClickHouse starts the embedded server alone; the addresses in the
+// configuration do not matter. Unlike the server that Start starts, it stays
+// down when its process dies. The caller closes it.
 func StartClickHouse(ctx context.Context, config Config, logger *slog.Logger) (*ClickHouseServer, error) {
 	config.Kafka.Brokers, config.ClickHouse.Addresses = nil, nil
 	if logger == nil {
@@ -67,168 +55,198 @@ func StartClickHouse(ctx context.Context, config Config, logger *slog.Logger) (*
 	if err := privateDir(config.DataDir); err != nil {
 		return nil, fmt.Errorf("start clickhouse: %w", err)
 	}
-	return startServer(ctx, config, logger)
+	return startServer(ctx, config, logger, false)
 }
 
-// startServer starts the child, again with other ports when one was taken
-// meanwhile.
-func startServer(ctx context.Context, config Config, logger *slog.Logger) (*ClickHouseServer, error) {
-	library, err := FindLibrary(config.LibraryPath)
-	if err != nil {
+func startServer(ctx context.Context, config Config, logger *slog.Logger, supervised bool) (*ClickHouseServer, error) {
+	began := time.Now()
+	s := &ClickHouseServer{config: config, logger: logger, supervised: supervised, stop: make(chan struct{}), done: make(chan struct{})}
+	if err := s.begin(ctx); err != nil {
 		return nil, fmt.Errorf("start embedded clickhouse: %w", err)
 	}
-	connection, err := prepare(config)
-	if err != nil {
-		return nil, fmt.Errorf("start embedded clickhouse: %w", err)
-	}
-	remembered := filepath.Join(config.DataDir, "clickhouse-ports")
-	for attempt := 1; ; attempt++ {
-		began := time.Now()
-		chosen, err := choosePorts(config.ClickHouse, remembered, attempt)
-		if err != nil {
-			return nil, fmt.Errorf("start embedded clickhouse: %w", err)
-		}
-		connection.Addresses, connection.HTTPAddress = []string{address(chosen.Native)}, address(chosen.HTTP)
-		server, err := launch(ctx, config, library, connection, chosen)
-		if err == nil {
-			logger.InfoContext(ctx, "embedded clickhouse is up", "native", connection.Addresses[0], "http", connection.HTTPAddress,
-				"took", time.Since(began).Round(time.Millisecond))
-			return server, writePorts(remembered, chosen)
-		}
-		if !errors.Is(err, errEnded) || free(chosen) || attempt == startAttempts {
-			return nil, fmt.Errorf("start embedded clickhouse: %w", err)
-		}
-		logger.WarnContext(ctx, "a port was taken, trying again", "native", chosen.Native, "http", chosen.HTTP)
-	}
+	s.watcher.Go(s.watch)
+	logger.InfoContext(ctx, "embedded clickhouse is up", "native", s.ClickHouse.Addresses[0], "http", s.ClickHouse.HTTPAddress,
+		"took", time.Since(began).Round(time.Millisecond))
+	return s, nil
 }
 
-// free tells whether both ports can be used, so that they were not what stopped
-// the server.
-func free(p ports) bool {
-	for _, port := range []int{p.Native, p.HTTP} {
-		listener, err := net.Listen("tcp", address(port))
-		if err != nil {
-			return false
-		}
-		if err := listener.Close(); err != nil {
-			return false
-		}
+func (s *ClickHouseServer) begin(ctx context.Context) error {
+	var err error
+	if s.library, err = FindLibrary(s.config.LibraryPath); err != nil {
+		return err
 	}
-	return true
-}
-
-func choosePorts(config ClickHouseConfig, remembered string, attempt int) (ports, error) {
+	if s.ClickHouse, err = prepare(s.config); err != nil {
+		return err
+	}
+	remembered := filepath.Join(s.config.DataDir, "clickhouse-ports")
 	last, err := readPorts(remembered)
 	if err != nil {
-		return ports{}, err
+		return err
 	}
-	if attempt > 1 {
-		last = ports{}
+	native, err := listen(s.config.ClickHouse.NativePort, last.Native)
+	if err != nil {
+		return err
 	}
-	chosen := ports{Native: config.NativePort, HTTP: config.HTTPPort}
-	if chosen.Native == 0 {
-		if chosen.Native, err = freePort(last.Native); err != nil {
-			return ports{}, err
+	web, err := listen(s.config.ClickHouse.HTTPPort, last.HTTP)
+	if err != nil {
+		return errors.Join(err, native.Close())
+	}
+	s.ClickHouse.Addresses, s.ClickHouse.HTTPAddress = []string{native.Addr().String()}, web.Addr().String()
+	if s.child, err = startChild(ctx, s.config, s.library, s.ClickHouse); err == nil {
+		if err = writePorts(remembered, ports{Native: portOf(native), HTTP: portOf(web)}); err != nil {
+			err = errors.Join(err, s.child.process.kill())
 		}
 	}
-	if chosen.HTTP == 0 {
-		if chosen.HTTP, err = freePort(last.HTTP); err != nil {
-			return ports{}, err
-		}
+	if err != nil {
+		return errors.Join(err, native.Close(), web.Close())
 	}
-	return chosen, nil
+	s.gate = openGate(native, web, s.target, s.logger)
+	return nil
 }
 
-// prepare makes the directories and the password.
-func prepare(config Config) (ClickHouse, error) {
-	dir := filepath.Join(config.DataDir, "clickhouse")
-	for _, d := range []string{dir, filepath.Join(dir, "data"), filepath.Join(dir, "log"), filepath.Join(dir, "backups")} {
-		if err := privateDir(d); err != nil {
-			return ClickHouse{}, err
-		}
+// target tells the gate where the child listens.
+func (s *ClickHouseServer) target() (ports, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.child == nil {
+		return ports{}, false
 	}
-	connection := config.ClickHouse.connection()
-	path := config.ClickHouse.PasswordFile
-	if path == "" {
-		path = filepath.Join(dir, "password")
-		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-			if err := writeFile(path, []byte(rand.Text()+"\n")); err != nil {
-				return ClickHouse{}, fmt.Errorf("keep generated password: %w", err)
-			}
-		}
-	}
-	password, err := readPassword(path)
-	if err != nil {
-		return ClickHouse{}, err
-	}
-	connection.Password = password
-	return connection, nil
+	return s.child.ports, true
 }
 
-// launch runs one child and waits until it answers.
-func launch(ctx context.Context, config Config, library string, connection ClickHouse, chosen ports) (*ClickHouseServer, error) {
-	dir, err := filepath.Abs(filepath.Join(config.DataDir, "clickhouse"))
-	if err != nil {
-		return nil, fmt.Errorf("find data directory: %w", err)
-	}
-	if err := writeServerConfig(dir, config.ClickHouse, connection, chosen); err != nil {
-		return nil, err
-	}
-	executable, err := os.Executable()
-	if err != nil {
-		return nil, fmt.Errorf("find own executable: %w", err)
-	}
-	command := exec.Command(executable, ChildClickHouse, library, dir)
-	command.Dir = dir
-	// The child needs nothing of our environment, which may hold secrets. Its
-	// few Go threads shall not be interrupted by signals inside the library.
-	command.Env = []string{"GODEBUG=asyncpreemptoff=1", "GOMAXPROCS=" + strconv.Itoa(min(2, runtime.NumCPU())), "TZ=UTC", "PATH=" + os.Getenv("PATH")}
-	command.SysProcAttr = detached()
-	child, err := startProcess(command, clickHouseGrace)
-	if err != nil {
-		return nil, err
-	}
-	server := &ClickHouseServer{ClickHouse: connection, process: child}
-	if err := server.ready(ctx); err != nil {
-		return nil, errors.Join(err, child.kill())
-	}
-	return server, nil
-}
-
-// errEnded marks a child that ended before it answered.
-var errEnded = errors.New("ended before it was ready")
-
-// ready returns when the server has accepted our password: nobody else's server
-// on that port would.
-func (s *ClickHouseServer) ready(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, readyLimit)
-	defer cancel()
-	poll := time.NewTicker(readyPoll)
-	defer poll.Stop()
+// watch follows the child until Close or Kill; it ends the server when the child
+// died and may not, or can't, be started again.
+func (s *ClickHouseServer) watch() {
+	var deaths []time.Time
 	for {
-		err := s.handshake(ctx)
-		if err == nil {
-			return nil
+		select {
+		case <-s.stop:
+			return
+		case <-s.child.process.done:
 		}
 		select {
-		case <-s.process.done:
-			return fmt.Errorf("%w: %w", errEnded, s.process.reason())
-		case <-ctx.Done():
-			return fmt.Errorf("wait until it answers: %w (last: %w)", context.Cause(ctx), err)
-		case <-poll.C:
+		case <-s.stop:
+			return
+		default:
+		}
+		err := fmt.Errorf("process ended: %w", s.child.process.reason())
+		deaths = append(deaths, time.Now())
+		recent := 0
+		for _, at := range deaths {
+			if time.Since(at) < restartWindow {
+				recent++
+			}
+		}
+		if !s.supervised || recent > restartLimit {
+			s.end(err)
+			return
+		}
+		s.logger.Error("embedded clickhouse died, starting it again", "error", err)
+		if err := s.restart(); err != nil {
+			s.end(err)
+			return
 		}
 	}
 }
 
-func (s *ClickHouseServer) handshake(ctx context.Context) error {
-	client, err := ch.Dial(ctx, ch.Options{
-		Address: s.ClickHouse.Addresses[0], User: s.ClickHouse.User, Password: s.ClickHouse.Password,
-		DialTimeout: handshakeLimit, HandshakeTimeout: handshakeLimit,
-	})
+func (s *ClickHouseServer) restart() error {
+	s.mu.Lock()
+	s.child = nil
+	s.mu.Unlock()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	released := make(chan struct{})
+	defer func() { <-released }()
+	over := make(chan struct{})
+	defer close(over)
+	go func() { // ends with this function, which waits for it
+		defer close(released)
+		select {
+		case <-s.stop:
+			cancel()
+		case <-over:
+		}
+	}()
+	next, err := startChild(ctx, s.config, s.library, s.ClickHouse)
 	if err != nil {
-		return fmt.Errorf("connect: %w", err)
+		return fmt.Errorf("start again: %w", err)
 	}
-	// A connection names its database, so it has to exist before the first.
-	err = client.Do(ctx, ch.Query{Body: "CREATE DATABASE IF NOT EXISTS " + s.ClickHouse.Database})
-	return errors.Join(err, client.Close())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.child = next
+	s.restarts++
+	return nil
 }
+
+// end makes the death known and frees the ports, as the death of a server does.
+func (s *ClickHouseServer) end(err error) {
+	s.err = errors.Join(err, s.gate.close())
+	close(s.done)
+}
+
+// Done is closed when the server has died and was not started again.
+func (s *ClickHouseServer) Done() <-chan struct{} { return s.done }
+
+// Err tells how the server died. It may be called after Done is closed.
+func (s *ClickHouseServer) Err() error { return s.err }
+
+// Restarts tells how often the process was started again after it died.
+func (s *ClickHouseServer) Restarts() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.restarts
+}
+
+// Close stops the server in order and waits for its end. It may be called again,
+// and after Kill.
+func (s *ClickHouseServer) Close() error {
+	if err := s.halt((*process).close); err != nil {
+		return fmt.Errorf("stop embedded clickhouse: %w", err)
+	}
+	return nil
+}
+
+// Kill ends the process with SIGKILL and frees the ports. It is for tests.
+func (s *ClickHouseServer) Kill() error {
+	if err := s.halt((*process).kill); err != nil {
+		return fmt.Errorf("kill embedded clickhouse: %w", err)
+	}
+	return nil
+}
+
+// halt ends the child in the given way, then the gate: the end of the child ends
+// the connections that go through it.
+func (s *ClickHouseServer) halt(how func(*process) error) error {
+	var err error
+	s.stopping.Do(func() {
+		close(s.stop)
+		s.watcher.Wait()
+		s.mu.Lock()
+		child := s.child
+		s.mu.Unlock()
+		if child != nil && !child.process.ended() {
+			err = how(child.process)
+		}
+		err = errors.Join(err, s.gate.close())
+	})
+	return err
+}
+
+// listen listens on the wanted loopback port; when it is 0, on the last one if
+// it is free, else on any.
+func listen(wanted, last int) (net.Listener, error) {
+	var listener net.Listener
+	var err error
+	if wanted == 0 && last != 0 {
+		listener, err = net.Listen("tcp", address(last))
+	}
+	if listener == nil {
+		listener, err = net.Listen("tcp", address(wanted))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	return listener, nil
+}
+
+func portOf(l net.Listener) int { return l.Addr().(*net.TCPAddr).Port }

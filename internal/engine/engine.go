@@ -8,6 +8,9 @@
 // standard input. The parent holds the other end of that pipe, so the engine
 // stops when the parent closes it and also when the parent dies in any way.
 //
+// Clients reach it through a gate in this process, see gate.go, and it is started
+// again when it dies.
+//
 // Embedded Kafka runs in this process and keeps its log on disk.
 //
 // Both listen on loopback only. What they keep lies below Config.DataDir, which
@@ -210,7 +213,7 @@ func (e *Engines) startClickHouse(ctx context.Context, config Config, logger *sl
 		e.ClickHouse = connection
 		return err
 	}
-	server, err := startServer(ctx, config, logger)
+	server, err := startServer(ctx, config, logger, true)
 	if err != nil {
 		return err
 	}
@@ -234,7 +237,8 @@ func (e *Engines) fail(err error) {
 	}
 }
 
-// Done is closed when an embedded engine ended although nobody called Close.
+// Done is closed when an embedded engine ended although nobody called Close, and
+// starting it again did not help.
 func (e *Engines) Done() <-chan struct{} { return e.done }
 
 // Err returns why Done is closed, nil before.

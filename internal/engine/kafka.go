@@ -38,7 +38,11 @@ func startBroker(config Config, logger *slog.Logger) (*Broker, error) {
 		return nil, fmt.Errorf("start embedded kafka: %w", err)
 	}
 	remembered := filepath.Join(config.DataDir, kafkaPortFile)
-	listener, port, err := listenKafka(config.Kafka.Port, remembered)
+	last, err := readPorts(remembered)
+	if err != nil {
+		return nil, fmt.Errorf("start embedded kafka: %w", err)
+	}
+	listener, err := listen(config.Kafka.Port, last.Native)
 	if err != nil {
 		return nil, fmt.Errorf("start embedded kafka: %w", err)
 	}
@@ -64,33 +68,13 @@ func startBroker(config Config, logger *slog.Logger) (*Broker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start embedded kafka: %w", err)
 	}
-	broker := &Broker{Address: address(port), cluster: cluster}
-	if err := writePorts(remembered, ports{Native: port}); err != nil {
+	broker := &Broker{Address: listener.Addr().String(), cluster: cluster}
+	if err := writePorts(remembered, ports{Native: portOf(listener)}); err != nil {
 		cluster.Close()
 		return nil, fmt.Errorf("start embedded kafka: %w", err)
 	}
 	logger.Info("embedded kafka is up", "address", broker.Address)
 	return broker, nil
-}
-
-// listenKafka listens on the wanted port; when it is 0, on that of the last run
-// if it is free, else on any.
-func listenKafka(wanted int, remembered string) (net.Listener, int, error) {
-	last, err := readPorts(remembered)
-	if err != nil {
-		return nil, 0, err
-	}
-	var listener net.Listener
-	if wanted == 0 && last.Native != 0 {
-		listener, err = net.Listen("tcp", address(last.Native))
-	}
-	if listener == nil {
-		listener, err = net.Listen("tcp", address(wanted))
-	}
-	if err != nil {
-		return nil, 0, fmt.Errorf("listen: %w", err)
-	}
-	return listener, listener.Addr().(*net.TCPAddr).Port, nil
 }
 
 // Close stops the broker and writes down what it holds in memory.

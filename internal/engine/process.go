@@ -56,6 +56,16 @@ func startProcess(command *exec.Cmd, grace time.Duration) (*process, error) {
 	return p, nil
 }
 
+// ended tells whether the child has ended.
+func (p *process) ended() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // reason tells why the child ended, with the end of what it printed.
 func (p *process) reason() error {
 	state := p.command.ProcessState.String()

@@ -1,0 +1,158 @@
+package engine
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"time"
+
+	"github.com/ClickHouse/ch-go"
+)
+
+const (
+	readyPoll       = 10 * time.Millisecond
+	readyLimit      = time.Minute // loading many parts after a crash takes long
+	handshakeLimit  = 5 * time.Second
+	clickHouseGrace = 30 * time.Second
+)
+
+// child is a process that runs clickhouse-local, and the ports it listens on.
+type child struct {
+	process *process
+	ports   ports
+}
+
+// prepare makes the directories and the password.
+func prepare(config Config) (ClickHouse, error) {
+	dir := filepath.Join(config.DataDir, "clickhouse")
+	for _, d := range []string{dir, filepath.Join(dir, "data"), filepath.Join(dir, "log"), filepath.Join(dir, "backups")} {
+		if err := privateDir(d); err != nil {
+			return ClickHouse{}, err
+		}
+	}
+	connection := config.ClickHouse.connection()
+	path := config.ClickHouse.PasswordFile
+	if path == "" {
+		path = filepath.Join(dir, "password")
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			if err := writeFile(path, []byte(rand.Text()+"\n")); err != nil {
+				return ClickHouse{}, fmt.Errorf("keep generated password: %w", err)
+			}
+		}
+	}
+	password, err := readPassword(path)
+	if err != nil {
+		return ClickHouse{}, err
+	}
+	connection.Password = password
+	return connection, nil
+}
+
+// startChild starts a child and returns when it answers; again with other ports
+// when somebody took one between its choice and its use.
+func startChild(ctx context.Context, config Config, library string, connection ClickHouse) (*child, error) {
+	for attempt := 1; ; attempt++ {
+		var chosen ports
+		var err error
+		for _, p := range []*int{&chosen.Native, &chosen.HTTP} {
+			if *p, err = freePort(0); err != nil {
+				return nil, err
+			}
+		}
+		c, err := launch(ctx, config, library, connection, chosen)
+		if err == nil {
+			return c, nil
+		}
+		if !errors.Is(err, errEnded) || free(chosen) || attempt == startAttempts {
+			return nil, err
+		}
+	}
+}
+
+// free tells whether all ports can be used, so that they were not what stopped
+// an engine.
+func free(p ports) bool {
+	for _, port := range []int{p.Native, p.HTTP} {
+		listener, err := net.Listen("tcp", address(port))
+		if err != nil || listener.Close() != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// launch runs one child and waits until it answers.
+func launch(ctx context.Context, config Config, library string, connection ClickHouse, chosen ports) (*child, error) {
+	dir, err := filepath.Abs(filepath.Join(config.DataDir, "clickhouse"))
+	if err != nil {
+		return nil, fmt.Errorf("find data directory: %w", err)
+	}
+	if err := writeServerConfig(dir, config.ClickHouse, connection, chosen); err != nil {
+		return nil, err
+	}
+	executable, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find own executable: %w", err)
+	}
+	command := exec.Command(executable, ChildClickHouse, library, dir)
+	command.Dir = dir
+	// The child needs nothing of our environment, which may hold secrets. Its
+	// few Go threads shall not be interrupted by signals inside the library.
+	command.Env = []string{"GODEBUG=asyncpreemptoff=1", "GOMAXPROCS=" + strconv.Itoa(min(2, runtime.NumCPU())), "TZ=UTC", "PATH=" + os.Getenv("PATH")}
+	command.SysProcAttr = detached()
+	p, err := startProcess(command, clickHouseGrace)
+	if err != nil {
+		return nil, err
+	}
+	c := &child{process: p, ports: chosen}
+	if err := c.ready(ctx, connection); err != nil {
+		return nil, errors.Join(err, p.kill())
+	}
+	return c, nil
+}
+
+// errEnded marks a child that ended before it answered.
+var errEnded = errors.New("ended before it was ready")
+
+// ready returns when the server has accepted our password: nobody else's server
+// on that port would.
+func (c *child) ready(ctx context.Context, connection ClickHouse) error {
+	ctx, cancel := context.WithTimeout(ctx, readyLimit)
+	defer cancel()
+	poll := time.NewTicker(readyPoll)
+	defer poll.Stop()
+	for {
+		err := c.handshake(ctx, connection)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-c.process.done:
+			return fmt.Errorf("%w: %w", errEnded, c.process.reason())
+		case <-ctx.Done():
+			return fmt.Errorf("wait until it answers: %w (last: %w)", context.Cause(ctx), err)
+		case <-poll.C:
+		}
+	}
+}
+
+func (c *child) handshake(ctx context.Context, connection ClickHouse) error {
+	client, err := ch.Dial(ctx, ch.Options{
+		Address: address(c.ports.Native), User: connection.User, Password: connection.Password,
+		DialTimeout: handshakeLimit, HandshakeTimeout: handshakeLimit,
+	})
+	if err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	// A connection names its database, so it has to exist before the first.
+	err = client.Do(ctx, ch.Query{Body: "CREATE DATABASE IF NOT EXISTS " + connection.Database})
+	return errors.Join(err, client.Close())
+}
