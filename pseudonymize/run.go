@@ -190,6 +190,9 @@ func (w *worker) handleRun(ctx context.Context, messages []stream.Message) error
 			}
 		}
 	}
+	if err := w.stage.passed("dead letters written"); err != nil {
+		return err
+	}
 	if err := w.write(ctx, r, messages); err != nil {
 		return err
 	}
@@ -214,6 +217,9 @@ func (w *worker) identify(ctx context.Context, r *run) error {
 			return err
 		}
 		w.stage.counters.learners.Add(int64(w.registry.State().Learners() - before))
+		if err := w.stage.passed("learners created"); err != nil {
+			return err
+		}
 		if w.registry.State().NeedsAdoption() {
 			if err := w.adopt(ctx); err != nil {
 				return err
@@ -229,12 +235,18 @@ func (w *worker) write(ctx context.Context, r *run, messages []stream.Message) e
 		if err := w.writeEngine(ctx, &w.engines[i], &w.stage.config.Engines[i], r); err != nil {
 			return err
 		}
+		if err := w.stage.passed("engine written"); err != nil {
+			return err
+		}
 	}
 	rows, err := w.encode(ctx, r, messages)
 	if err != nil {
 		return err
 	}
 	if _, err := w.stage.config.Client.Produce(ctx, w.main.topic, w.partition, w.main.messages...); err != nil {
+		return err
+	}
+	if err := w.stage.passed("answers written"); err != nil {
 		return err
 	}
 	w.stage.counters.messages.Add(int64(len(w.main.messages)))

@@ -83,6 +83,7 @@ type Stage struct {
 	runs    sync.Pool // of *run: memory for the messages of one run
 
 	counters counters
+	crash    func(step string) error // nil outside of tests; an error is where the process dies
 }
 
 type counters struct{ messages, rows, learners, deadLetters atomic.Int64 }
@@ -129,6 +130,14 @@ func NewStage(config StageConfig) (*Stage, error) {
 func (s *Stage) Counts() Counts {
 	c := &s.counters
 	return Counts{Messages: c.messages.Load(), Rows: c.rows.Load(), Learners: c.learners.Load(), DeadLetters: c.deadLetters.Load()}
+}
+
+// passed marks that a step took effect.
+func (s *Stage) passed(step string) error {
+	if s.crash == nil {
+		return nil
+	}
+	return s.crash(step)
 }
 
 func (s *Stage) takeRun() *run { return s.runs.Get().(*run) }
@@ -221,6 +230,9 @@ func (w *worker) openOutputs(ctx context.Context) (err error) {
 // in force from the next message on, and makes the tokenizers for it.
 func (w *worker) adopt(ctx context.Context) error {
 	if err := w.registry.Adopt(ctx, w.next); err != nil {
+		return err
+	}
+	if err := w.stage.passed("registry adopted"); err != nil {
 		return err
 	}
 	epoch := w.registry.State().Epoch()
@@ -324,7 +336,10 @@ func (w *worker) keepUp(ctx context.Context) error {
 // enough to go on with, until too much waits.
 func (w *worker) flushTable(ctx context.Context) error {
 	err := w.registry.Flush(ctx)
-	if err == nil || ctx.Err() != nil || w.registry.Full() {
+	if err == nil {
+		return w.stage.passed("table written")
+	}
+	if ctx.Err() != nil || w.registry.Full() {
 		return err
 	}
 	w.stage.config.Logger.WarnContext(ctx, "writing the vault's table failed, trying again later", "partition", w.partition, "error", err)

@@ -129,7 +129,7 @@ func (p *Partition) plan(line []Alias) ([]Record, Outcome, error) {
 }
 
 func (p *Partition) planNew(aliases []Alias, digests []Digest) ([]Record, Outcome, error) {
-	secret, err := p.vault.mint(&digests[0])
+	secret, err := p.vault.config.Mint(&digests[0])
 	if err != nil {
 		return nil, OutcomeInvalid, err
 	}
