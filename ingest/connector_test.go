@@ -267,4 +267,3 @@ func TestABadLineRefusesItselfOnly(t *testing.T) {
 		t.Errorf("stored %d rows, want 2", len(answers))
 	}
 }
-

@@ -7,7 +7,10 @@ import (
 	"io"
 	"math"
 	"math/big"
+	"math/rand/v2"
+	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -443,5 +446,52 @@ func BenchmarkLibraryTokens(b *testing.B) {
 				b.Fatal(err)
 			}
 		}
+	}
+}
+
+// Pieces that damage a line in interesting places.
+var atoms = []string{`"`, `\`, `,`, `:`, `{`, `}`, `[`, `]`, `null`, `true`, `0`, `-`, `1e5`, `0.1`, `01`, `1.`, `\u0000`, `\ud83d`, `\ude00`, `\u00e9`, "é", "\xff", "\x7f", "\x00",
+	" ", "\t", "\n", `"id":"x",`, `"naam":1,`, `"group":null,`, `"group":"",`, `"score":0,`, `999999999999999999999`, `2026-11-23T10:15:00Z`, `2026-11-20`, `12AB00`,
+	`063138219`, `#`, `ketenid.nl/`, `/ID.school/`, `sp201703`, `pilot`, `b-1`, hexTail, strings.Repeat("x", 260), `["a","b"],`, `{"kind":"k","value":1},`}
+
+// TestDamagedLinesAgainstReference mutates valid lines. A failure prints the seed;
+// LEERSTROOM_SEED repeats it.
+func TestDamagedLinesAgainstReference(t *testing.T) {
+	t.Parallel()
+	seed := uint64(time.Now().UnixNano())
+	if text := os.Getenv("LEERSTROOM_SEED"); text != "" {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("repeat with LEERSTROOM_SEED=%d go test -run TestDamagedLinesAgainstReference ./ingest/line", seed)
+		}
+	})
+	random := rand.New(rand.NewPCG(seed, 1))
+	for range 8000 {
+		text := []byte(seedLines[random.IntN(3)])
+		for range 1 + random.IntN(3) {
+			at := random.IntN(len(text) + 1)
+			switch atom := atoms[random.IntN(len(atoms))]; random.IntN(4) {
+			case 0:
+				text = slices.Insert(text, at, []byte(atom)...)
+			case 1:
+				text = slices.Replace(text, at, min(at+len(atom), len(text)), []byte(atom)...)
+			case 2:
+				text = slices.Delete(text, at, min(at+random.IntN(12), len(text)))
+			default: // the value after a colon
+				if colon := bytes.IndexByte(text[at:], ':'); colon >= 0 {
+					from := at + colon + 1
+					if end := bytes.IndexAny(text[from:], ",}"); end >= 0 {
+						text = slices.Replace(text, from, from+end, []byte(atom)...)
+					}
+				}
+			}
+		}
+		compare(t, text, answerFields)
+		compare(t, text, resultFields)
 	}
 }
