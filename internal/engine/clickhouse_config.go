@@ -111,6 +111,7 @@ const configXML = `<clickhouse>
     <allowed_path>{{x (path .Dir "backups")}}/</allowed_path>
   </backups>
   <max_server_memory_usage_to_ram_ratio>{{.MemoryRatio}}</max_server_memory_usage_to_ram_ratio>
+  <shutdown_wait_unfinished>2</shutdown_wait_unfinished>
   <max_concurrent_queries>100</max_concurrent_queries>
   <max_thread_pool_size>1000</max_thread_pool_size>
   <background_pool_size>{{.Pool}}</background_pool_size>

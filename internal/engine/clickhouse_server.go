@@ -28,9 +28,10 @@ type ClickHouseServer struct {
 	gate    *gate
 	logger  *slog.Logger
 
-	supervised bool           // start the child again when it dies
-	stop       chan struct{}  // closed by Close and Kill
-	stopping   sync.Once      //
+	supervised bool            // start the child again when it dies
+	ctx        context.Context // ends with Close and Kill
+	cancel     context.CancelFunc
+	stopping   sync.Once
 	watcher    sync.WaitGroup // the goroutine that watches the child
 
 	done chan struct{} // closed when the server is over
@@ -60,7 +61,8 @@ func StartClickHouse(ctx context.Context, config Config, logger *slog.Logger) (*
 
 func startServer(ctx context.Context, config Config, logger *slog.Logger, supervised bool) (*ClickHouseServer, error) {
 	began := time.Now()
-	s := &ClickHouseServer{config: config, logger: logger, supervised: supervised, stop: make(chan struct{}), done: make(chan struct{})}
+	s := &ClickHouseServer{config: config, logger: logger, supervised: supervised, done: make(chan struct{})}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
 	if err := s.begin(ctx); err != nil {
 		return nil, fmt.Errorf("start embedded clickhouse: %w", err)
 	}
@@ -120,14 +122,11 @@ func (s *ClickHouseServer) watch() {
 	var deaths []time.Time
 	for {
 		select {
-		case <-s.stop:
-			return
+		case <-s.ctx.Done():
 		case <-s.child.process.done:
 		}
-		select {
-		case <-s.stop:
+		if s.ctx.Err() != nil {
 			return
-		default:
 		}
 		err := fmt.Errorf("process ended: %w", s.child.process.reason())
 		deaths = append(deaths, time.Now())
@@ -153,21 +152,7 @@ func (s *ClickHouseServer) restart() error {
 	s.mu.Lock()
 	s.child = nil
 	s.mu.Unlock()
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	released := make(chan struct{})
-	defer func() { <-released }()
-	over := make(chan struct{})
-	defer close(over)
-	go func() { // ends with this function, which waits for it
-		defer close(released)
-		select {
-		case <-s.stop:
-			cancel()
-		case <-over:
-		}
-	}()
-	next, err := startChild(ctx, s.config, s.library, s.ClickHouse)
+	next, err := startChild(s.ctx, s.config, s.library, s.ClickHouse)
 	if err != nil {
 		return fmt.Errorf("start again: %w", err)
 	}
@@ -180,7 +165,7 @@ func (s *ClickHouseServer) restart() error {
 
 // end makes the death known and frees the ports, as the death of a server does.
 func (s *ClickHouseServer) end(err error) {
-	s.err = errors.Join(err, s.gate.close())
+	s.err = errors.Join(err, s.gate.close(gateGrace))
 	close(s.done)
 }
 
@@ -200,7 +185,9 @@ func (s *ClickHouseServer) Restarts() int {
 // Close stops the server in order and waits for its end. It may be called again,
 // and after Kill.
 func (s *ClickHouseServer) Close() error {
-	if err := s.halt((*process).close); err != nil {
+	// Clients first: the engine waits for them.
+	err := s.halt(func(p *process) error { return errors.Join(s.gate.close(gateGrace), p.close()) })
+	if err != nil {
 		return fmt.Errorf("stop embedded clickhouse: %w", err)
 	}
 	return nil
@@ -208,26 +195,23 @@ func (s *ClickHouseServer) Close() error {
 
 // Kill ends the process with SIGKILL and frees the ports. It is for tests.
 func (s *ClickHouseServer) Kill() error {
-	if err := s.halt((*process).kill); err != nil {
+	err := s.halt(func(p *process) error { return errors.Join(p.kill(), s.gate.close(0)) })
+	if err != nil {
 		return fmt.Errorf("kill embedded clickhouse: %w", err)
 	}
 	return nil
 }
 
-// halt ends the child in the given way, then the gate: the end of the child ends
-// the connections that go through it.
-func (s *ClickHouseServer) halt(how func(*process) error) error {
-	var err error
+// halt stops watching the child and then ends it in the given way, once.
+func (s *ClickHouseServer) halt(how func(*process) error) (err error) {
 	s.stopping.Do(func() {
-		close(s.stop)
+		s.cancel()
 		s.watcher.Wait()
-		s.mu.Lock()
-		child := s.child
-		s.mu.Unlock()
-		if child != nil && !child.process.ended() {
-			err = how(child.process)
+		if s.child == nil || s.child.process.ended() {
+			err = s.gate.close(0)
+			return
 		}
-		err = errors.Join(err, s.gate.close())
+		err = how(s.child.process)
 	})
 	return err
 }

@@ -37,7 +37,7 @@ func count(t *testing.T, conn driver.Conn, query string) uint64 {
 	return n
 }
 
-func exec(t *testing.T, conn driver.Conn, statement string) {
+func execute(t *testing.T, conn driver.Conn, statement string) {
 	t.Helper()
 	if err := conn.Exec(t.Context(), statement); err != nil {
 		t.Fatalf("%s: %v", statement, err)
@@ -49,8 +49,8 @@ func TestClickHouseRestartKeepsData(t *testing.T) {
 	server := enginetest.StartClickHouse(t)
 	before := server.Connection()
 	conn := open(t, before)
-	exec(t, conn, "CREATE TABLE rows (n UInt64) ENGINE = MergeTree ORDER BY n")
-	exec(t, conn, "INSERT INTO rows SELECT number FROM numbers(1000)")
+	execute(t, conn, "CREATE TABLE rows (n UInt64) ENGINE = MergeTree ORDER BY n")
+	execute(t, conn, "INSERT INTO rows SELECT number FROM numbers(1000)")
 	server.Stop()
 	server.Restart()
 	after := server.Connection()
@@ -67,7 +67,7 @@ func TestClickHouseKillKeepsAcknowledgedRows(t *testing.T) {
 	server := enginetest.StartClickHouse(t)
 	c := server.Database()
 	conn := open(t, c)
-	exec(t, conn, "CREATE TABLE rows (n UInt64) ENGINE = MergeTree ORDER BY n")
+	execute(t, conn, "CREATE TABLE rows (n UInt64) ENGINE = MergeTree ORDER BY n")
 	for round := range 3 {
 		acknowledged := make(chan uint64)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -101,8 +101,8 @@ func TestDefaultUserReadsNothing(t *testing.T) {
 	t.Parallel()
 	c, database := enginetest.ClickHouse(t)
 	conn := open(t, c)
-	exec(t, conn, "CREATE TABLE rows (n UInt64) ENGINE = MergeTree ORDER BY n")
-	exec(t, conn, "INSERT INTO rows VALUES (1)")
+	execute(t, conn, "CREATE TABLE rows (n UInt64) ENGINE = MergeTree ORDER BY n")
+	execute(t, conn, "INSERT INTO rows VALUES (1)")
 	anonymous := c
 	anonymous.User, anonymous.Password, anonymous.Database = "default", "", ""
 	stranger := open(t, anonymous)
@@ -130,11 +130,11 @@ func TestBackupAndRestore(t *testing.T) {
 	t.Parallel()
 	c, database := enginetest.ClickHouse(t)
 	conn := open(t, c)
-	exec(t, conn, "CREATE TABLE rows (n UInt64) ENGINE = MergeTree ORDER BY n")
-	exec(t, conn, "INSERT INTO rows SELECT number FROM numbers(10)")
-	exec(t, conn, "BACKUP TABLE rows TO File('"+database+"')")
-	exec(t, conn, "DROP TABLE rows SYNC")
-	exec(t, conn, "RESTORE TABLE rows FROM File('"+database+"')")
+	execute(t, conn, "CREATE TABLE rows (n UInt64) ENGINE = MergeTree ORDER BY n")
+	execute(t, conn, "INSERT INTO rows SELECT number FROM numbers(10)")
+	execute(t, conn, "BACKUP TABLE rows TO File('"+database+"')")
+	execute(t, conn, "DROP TABLE rows SYNC")
+	execute(t, conn, "RESTORE TABLE rows FROM File('"+database+"')")
 	if n := count(t, conn, "SELECT count() FROM rows"); n != 10 {
 		t.Errorf("rows restored = %d, want 10", n)
 	}

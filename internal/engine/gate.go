@@ -18,6 +18,7 @@ const (
 	gateConnections = 512              // more wait to be accepted
 	helloLimit      = 10 * time.Second // a client that says nothing is dropped
 	waitForEngine   = 20 * time.Second // how long a connection waits for a restart
+	gateGrace       = 5 * time.Second  // how long the engine may take to end connections
 )
 
 // gate stands before the embedded ClickHouse. clickhouse-local was not made to
@@ -39,9 +40,12 @@ type gate struct {
 	logger    *slog.Logger
 
 	slots   chan struct{}
-	ctx     context.Context
-	cancel  context.CancelFunc
 	running sync.WaitGroup
+
+	ctx    context.Context // ends when clients are sent away
+	cancel context.CancelFunc
+	force  context.Context // ends when connections to the engine are cut too
+	cut    context.CancelFunc
 }
 
 // openGate starts to accept. Close stops it.
@@ -54,13 +58,18 @@ func openGate(native, web net.Listener, target func() (ports, bool), logger *slo
 		slots:     make(chan struct{}, gateConnections),
 	}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
+	g.force, g.cut = context.WithCancel(context.Background())
 	g.running.Go(func() { g.accept(native, g.serveNative) })
 	g.running.Go(func() { g.accept(web, g.serveHTTP) })
 	return g
 }
 
-// close stops accepting, cuts the connections and waits.
-func (g *gate) close() error {
+// close stops accepting, sends the clients away, and waits until the engine has
+// ended its side of their connections, as long as the grace period.
+func (g *gate) close(grace time.Duration) error {
+	defer g.cut()
+	timer := time.AfterFunc(grace, g.cut)
+	defer timer.Stop()
 	g.cancel()
 	var errs []error
 	for _, l := range g.listeners {
@@ -195,7 +204,7 @@ func (g *gate) dial(port func(ports) int) (*net.TCPConn, ports, error) {
 // ends, the server sees an orderly end of input and everything it still sends
 // is taken; so it never meets a reset.
 func (g *gate) join(client, server *net.TCPConn) {
-	stop := context.AfterFunc(g.ctx, func() { closeQuietly(server) })
+	stop := context.AfterFunc(g.force, func() { closeQuietly(server) })
 	defer stop()
 	var forth sync.WaitGroup
 	forth.Go(func() {

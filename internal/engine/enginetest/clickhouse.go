@@ -101,6 +101,9 @@ func StartClickHouse(t testing.TB, options ...func(*engine.Config)) *Server {
 // Connection returns how to connect; it stays when the server is restarted.
 func (s *Server) Connection() engine.ClickHouse { return s.process.ClickHouse }
 
+// Process returns the running server, or the one that Kill or Stop ended last.
+func (s *Server) Process() *engine.ClickHouseServer { return s.process }
+
 // DataDir returns the data directory.
 func (s *Server) DataDir() string { return s.config.DataDir }
 

@@ -87,8 +87,12 @@ func Topic(t testing.TB, brokers []string, prefix string, partitions int) string
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		// A test may have stopped the broker.
-		if _, err := client.DeleteTopics(ctx, &kafka.DeleteTopicsRequest{Topics: []string{name}}); err != nil {
+		request := &kafka.DeleteTopicsRequest{Topics: []string{name}}
+		_, err := client.DeleteTopics(ctx, request)
+		if err != nil { // on a connection to a broker that was restarted since
+			_, err = client.DeleteTopics(ctx, request)
+		}
+		if err != nil { // a test may have stopped the broker
 			t.Logf("delete topic %s: %v", name, err)
 		}
 	})
