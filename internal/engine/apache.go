@@ -160,11 +160,14 @@ func (n apacheNode) configure(chosen ports) error {
 		"share.coordinator.state.topic.min.isr":            "1",
 		"auto.create.topics.enable":                        "false",
 		"group.initial.rebalance.delay.ms":                 "0",
-		"group.min.session.timeout.ms":                     sessionFloor,
-		"message.max.bytes":                                fmt.Sprint(maxBatchBytes),
-		"num.network.threads":                              "2",
-		"num.io.threads":                                   "4",
-		"log.cleaner.dedupe.buffer.size":                   fmt.Sprint(16 << 20),
+		"group.min.session.timeout.ms":                     "1000",
+		// A node that was killed is let in again when its old session has expired.
+		"broker.session.timeout.ms":      "2000",
+		"broker.heartbeat.interval.ms":   "500",
+		"message.max.bytes":              fmt.Sprint(maxBatchBytes),
+		"num.network.threads":            "2",
+		"num.io.threads":                 "4",
+		"log.cleaner.dedupe.buffer.size": fmt.Sprint(16 << 20),
 	}
 	if n.config.Synced {
 		properties["log.flush.interval.messages"] = "1"
