@@ -36,7 +36,9 @@ type rig struct {
 	server    *httptest.Server
 	keys      *access.Keys
 	key       string
+	sealer    *seal.Sealer
 	opener    *seal.Opener
+	topicName string
 	registry  *prometheus.Registry
 	log       *lockedBuffer
 	topic     memoryTopic
@@ -89,13 +91,12 @@ func (b *lockedBuffer) String() string {
 
 func newRig(t testing.TB, config Config) *rig {
 	t.Helper()
-	r := &rig{t: t, registry: prometheus.NewRegistry(), log: new(lockedBuffer)}
+	r := &rig{t: t, topicName: "raw", registry: prometheus.NewRegistry(), log: new(lockedBuffer)}
 	private, err := seal.GenerateKey()
 	if err != nil {
 		t.Fatal(err)
 	}
-	sealer, err := seal.NewSealer(seal.SealerConfig{Recipient: private.Public()})
-	if err != nil {
+	if r.sealer, err = seal.NewSealer(seal.SealerConfig{Recipient: private.Public()}); err != nil {
 		t.Fatal(err)
 	}
 	if r.opener, err = seal.NewOpener(private); err != nil {
@@ -108,7 +109,7 @@ func newRig(t testing.TB, config Config) *rig {
 	if config.Authorisations == nil {
 		config.Authorisations = Authorisations{"12AB00": {"bingel", "baps"}, "12AB01": {"bingel"}, "99XX00": {"baps"}}
 	}
-	r.connector, err = newConnector(config, Parts{Topic: "raw", Partitions: testPartitions, Sealer: sealer, Keys: r.keys,
+	r.connector, err = newConnector(config, Parts{Topic: "raw", Partitions: testPartitions, Sealer: r.sealer, Keys: r.keys,
 		Logger: slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})), Registry: r.registry}, r.topic.produce)
 	if err != nil {
 		t.Fatal(err)
@@ -176,7 +177,7 @@ func (r *rig) rows() (answers, results []string) {
 	r.t.Helper()
 	r.topic.mu.Lock()
 	defer r.topic.mu.Unlock()
-	reader := raw.NewReader(r.opener, "raw")
+	reader := raw.NewReader(r.opener, r.topicName)
 	for _, m := range r.topic.messages {
 		var a raw.Answers
 		var t raw.TestResults
