@@ -1,0 +1,346 @@
+-- 00001_archive.sql
+-- +goose NO TRANSACTION
+-- +goose Up
+
+-- The archive: every answer and every test result once, with a token in the
+-- place of the learner.
+
+-- +goose StatementBegin
+CREATE TABLE IF NOT EXISTS leerstroom.answers ON CLUSTER scholen
+(
+    id FixedString(16) COMMENT 'keyed digest of publisher and the publisher''s event id; idempotency key' CODEC(NONE),
+    learner FixedString(16) COMMENT 'token for the purpose analytics',
+    key_epoch UInt32 COMMENT 'epoch of the key that made the token',
+    publisher LowCardinality(String) COMMENT 'uitgever',
+    school LowCardinality(String) COMMENT 'BRIN and vestiging',
+    `group` LowCardinality(String) COMMENT 'groep/klas, empty = unknown',
+    year_group UInt8 COMMENT 'jaargroep 1 to 8, 0 = unknown',
+    exercise LowCardinality(String) COMMENT 'opgave, as the publisher calls it',
+    goal LowCardinality(String) COMMENT 'leerdoel, empty = unknown',
+    subject LowCardinality(String) COMMENT 'vakgebied, empty = unknown',
+    kind Enum8('unknown' = 0, 'practice' = 1, 'test' = 2, 'tracking' = 3) COMMENT 'what the answer was given for',
+    score Float64 COMMENT '0 to 1, correct = 1',
+    attempt UInt16 COMMENT 'from 1, 0 = unknown',
+    response_time_ms Nullable(Int32) COMMENT 'milliseconds, NULL = unknown',
+    answered_at DateTime64(3, 'UTC') COMMENT 'when the learner answered' CODEC(Delta, LZ4),
+    revision UInt32 COMMENT '0 = first delivery, a higher one corrects',
+    source_partition UInt16 COMMENT 'partition of the topics raw and answers',
+    position UInt64 COMMENT 'place in the log: offset in raw times 2^20, plus row' CODEC(Delta, LZ4),
+    version UInt128 MATERIALIZED bitOr(bitShiftLeft(toUInt128(revision), 64), toUInt128(bitNot(position)))
+        COMMENT 'which row of one key stays: the highest revision, then the earliest position',
+    source_offset UInt64 ALIAS bitShiftRight(position, 20) COMMENT 'offset in raw',
+    source_row UInt32 ALIAS toUInt32(bitAnd(position, 1048575)) COMMENT 'row in the message'
+)
+ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database}/answers', '{replica}', version)
+PARTITION BY toYYYYMM(answered_at)
+ORDER BY (school, learner, answered_at, id)
+SETTINGS min_bytes_for_wide_part = 67108864, fsync_after_insert = 1, fsync_part_directory = 1, replicated_deduplication_window = 0, storage_policy = 'ssd'
+COMMENT 'Answers, one row per delivered event; read with FINAL, or through answers_current'
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+CREATE TABLE IF NOT EXISTS leerstroom.test_results ON CLUSTER scholen
+(
+    id FixedString(16) COMMENT 'keyed digest of publisher and the publisher''s event id; idempotency key' CODEC(NONE),
+    learner FixedString(16) COMMENT 'token for the purpose analytics',
+    key_epoch UInt32 COMMENT 'epoch of the key that made the token',
+    publisher LowCardinality(String) COMMENT 'uitgever',
+    school LowCardinality(String) COMMENT 'BRIN and vestiging',
+    `group` LowCardinality(String) COMMENT 'groep/klas, empty = unknown',
+    year_group UInt8 COMMENT 'jaargroep 1 to 8, 0 = unknown',
+    test LowCardinality(String) COMMENT 'toets, as the publisher calls it',
+    test_name LowCardinality(String) COMMENT 'name of the test, empty = unknown',
+    subject LowCardinality(String) COMMENT 'vakgebied, empty = unknown',
+    part LowCardinality(String) COMMENT 'part of the test, empty = whole',
+    path Array(String) COMMENT 'place in the test, outermost first',
+    taken_on Date32 COMMENT 'day of the sitting',
+    score Nullable(Float64) COMMENT 'NULL = unknown',
+    max_score Nullable(Float64) COMMENT 'NULL = unknown',
+    made Nullable(Int32) COMMENT 'exercises made, NULL = unknown',
+    right Nullable(Int32) COMMENT 'of these right, NULL = unknown',
+    wrong Nullable(Int32) COMMENT 'of these wrong, NULL = unknown',
+    duration_s Nullable(Int32) COMMENT 'seconds, NULL = unknown',
+    norm_kinds Array(LowCardinality(String)) COMMENT 'norm-referenced values as delivered: kinds',
+    norm_values Array(Float64) COMMENT 'norm-referenced values as delivered: values',
+    revision UInt32 COMMENT '0 = first delivery, a higher one corrects',
+    source_partition UInt16 COMMENT 'partition of the topics raw and answers',
+    position UInt64 COMMENT 'place in the log: offset in raw times 2^20, plus row' CODEC(Delta, LZ4),
+    version UInt128 MATERIALIZED bitOr(bitShiftLeft(toUInt128(revision), 64), toUInt128(bitNot(position)))
+        COMMENT 'which row of one key stays: the highest revision, then the earliest position',
+    source_offset UInt64 ALIAS bitShiftRight(position, 20) COMMENT 'offset in raw',
+    source_row UInt32 ALIAS toUInt32(bitAnd(position, 1048575)) COMMENT 'row in the message'
+)
+ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database}/test_results', '{replica}', version)
+PARTITION BY toYear(taken_on)
+ORDER BY (school, learner, taken_on, id)
+SETTINGS min_bytes_for_wide_part = 67108864, fsync_after_insert = 1, fsync_part_directory = 1, replicated_deduplication_window = 0, storage_policy = 'ssd'
+COMMENT 'Test results, one row per part of a sitting; read with FINAL'
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+CREATE TABLE IF NOT EXISTS leerstroom.raw_ledger ON CLUSTER scholen
+(
+    partition UInt16 COMMENT 'partition of the topic raw',
+    raw_offset UInt64 COMMENT 'offset of the message in raw' CODEC(Delta, LZ4),
+    content Enum8('answers' = 0, 'test_results' = 1) COMMENT 'table that took its rows',
+    rows UInt32 COMMENT 'rows in the message',
+    archived UInt32 COMMENT 'of these archived; the others are repeats',
+    corrections UInt32 COMMENT 'of the archived: with a revision above 0',
+    id_sum UInt64 COMMENT 'sum modulo 2^64 of the first 8 bytes (little-endian) of the archived ids',
+    written_at DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'when this row was written'
+)
+ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database}/raw_ledger', '{replica}')
+ORDER BY (partition, raw_offset)
+SETTINGS min_bytes_for_wide_part = 67108864, fsync_after_insert = 1, fsync_part_directory = 1, replicated_deduplication_window = 0, storage_policy = 'ssd'
+COMMENT 'What became of every message of raw: fsck compares it with Kafka and with the archive'
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+CREATE VIEW IF NOT EXISTS leerstroom.answers_current ON CLUSTER scholen
+AS SELECT
+    id, learner, key_epoch, publisher, school, `group`, year_group, exercise, goal, subject, kind, score, attempt,
+    response_time_ms, answered_at, revision, concat(publisher, ':', exercise) AS item,
+    source_partition, source_offset, source_row
+FROM leerstroom.answers FINAL
+-- +goose StatementEnd
+-- 00002_state.sql
+-- +goose NO TRANSACTION
+-- +goose Up
+
+-- What the transform stage has computed: absolute states under a key, with the
+-- position in the log that they reflect. A row replaces those of its key with a
+-- lower position, so that writing one again changes nothing.
+
+-- One insert block is atomic, and the rows of a learner stand in one block:
+-- therefore no PARTITION BY.
+-- +goose StatementBegin
+CREATE TABLE IF NOT EXISTS leerstroom.skills ON CLUSTER scholen
+(
+    partition UInt16 COMMENT 'partition of the log that the learner''s school belongs to',
+    learner FixedString(16) COMMENT 'token for the purpose analytics',
+    layer Enum8('overall' = 0, 'subject' = 1, 'goal' = 2) COMMENT 'a skill is the sum of its layers',
+    key LowCardinality(String) COMMENT 'empty for overall, the subject (vakgebied), or the goal (leerdoel)',
+    subject LowCardinality(String) COMMENT 'subject of the layer, empty for overall',
+    school LowCardinality(String) COMMENT 'BRIN and vestiging',
+    `group` LowCardinality(String) COMMENT 'groep/klas, empty = unknown',
+    year_group UInt8 COMMENT 'jaargroep 1 to 8, 0 = unknown',
+    key_epoch UInt32 COMMENT 'epoch of the key that made the token',
+    mean Float64 COMMENT 'of this layer alone, logits',
+    variance Float64 COMMENT 'of this layer alone',
+    answers UInt32 COMMENT 'answers that moved this layer',
+    last_at DateTime64(3, 'UTC') COMMENT 'newest answered_at' CODEC(Delta, LZ4),
+    fast_mean Float64 COMMENT 'recent average of the score, fast',
+    slow_mean Float64 COMMENT 'recent average of the score, slow',
+    last_score Float64 COMMENT 'score of the last answer',
+    position UInt64 COMMENT 'place in the log of the last answer that moved this layer' CODEC(Delta, LZ4),
+    recent Array(UInt64) COMMENT 'overall only: xxhash64 of the items last answered, newest last'
+)
+ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database}/skills', '{replica}', position)
+ORDER BY (partition, learner, layer, key)
+SETTINGS min_bytes_for_wide_part = 67108864, fsync_after_insert = 1, fsync_part_directory = 1, replicated_deduplication_window = 0, storage_policy = 'ssd'
+COMMENT 'Skill of every learner per layer, as it is now; read with FINAL'
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+CREATE TABLE IF NOT EXISTS leerstroom.skills_daily ON CLUSTER scholen
+(
+    school LowCardinality(String) COMMENT 'BRIN and vestiging',
+    learner FixedString(16) COMMENT 'token for the purpose analytics',
+    layer Enum8('overall' = 0, 'subject' = 1, 'goal' = 2) COMMENT 'a skill is the sum of its layers',
+    key LowCardinality(String) COMMENT 'empty for overall, the subject (vakgebied), or the goal (leerdoel)',
+    day Date32 COMMENT 'day of the newest answer, Dutch time',
+    subject LowCardinality(String) COMMENT 'subject of the layer, empty for overall',
+    `group` LowCardinality(String) COMMENT 'groep/klas, empty = unknown',
+    year_group UInt8 COMMENT 'jaargroep 1 to 8, 0 = unknown',
+    mean Float64 COMMENT 'of this layer alone, logits, as last written that day',
+    variance Float64 COMMENT 'of this layer alone',
+    answers UInt32 COMMENT 'answers that moved this layer until then',
+    position UInt64 COMMENT 'place in the log of the last of them' CODEC(Delta, LZ4)
+)
+ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database}/skills_daily', '{replica}', position)
+PARTITION BY toYear(day)
+ORDER BY (school, learner, layer, key, day)
+SETTINGS min_bytes_for_wide_part = 67108864, fsync_after_insert = 1, fsync_part_directory = 1, replicated_deduplication_window = 0, storage_policy = 'ssd'
+COMMENT 'Skill of every learner per layer at the end of each day on which it moved; read with FINAL'
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+CREATE MATERIALIZED VIEW IF NOT EXISTS leerstroom.skills_daily_feed ON CLUSTER scholen
+TO leerstroom.skills_daily
+AS SELECT
+    school, learner, layer, key, toDate32(last_at, 'Europe/Amsterdam') AS day, subject, `group`, year_group,
+    mean, variance, answers, position
+FROM leerstroom.skills
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+CREATE TABLE IF NOT EXISTS leerstroom.item_sums ON CLUSTER scholen
+(
+    partition UInt16 COMMENT 'partition of the log; the whole is the sum over partitions',
+    component Enum8('item' = 0, 'goal' = 1, 'global' = 2) COMMENT 'a difficulty is the sum of its components',
+    key String COMMENT 'publisher:exercise, the goal (leerdoel), or empty for global',
+    goal LowCardinality(String) COMMENT 'goal of an item, empty = unknown',
+    subject LowCardinality(String) COMMENT 'subject of an item or goal, empty = unknown',
+    gradient Int64 COMMENT 'sum in units of 2^-32',
+    information Int64 COMMENT 'sum in units of 2^-32',
+    answers Int64 COMMENT 'first answers of learners that moved the component',
+    score_sum Int64 COMMENT 'sum of their scores in units of 2^-32',
+    position UInt64 COMMENT 'place in the log of the last answer in the sums' CODEC(Delta, LZ4)
+)
+ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database}/item_sums', '{replica}', position)
+ORDER BY (partition, component, key)
+SETTINGS min_bytes_for_wide_part = 67108864, fsync_after_insert = 1, fsync_part_directory = 1, replicated_deduplication_window = 0, storage_policy = 'ssd'
+COMMENT 'Absolute integer sums per partition and component of a difficulty; read with FINAL'
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+CREATE TABLE IF NOT EXISTS leerstroom.norms ON CLUSTER scholen
+(
+    partition UInt16 COMMENT 'partition of the log; the whole is the sum over partitions',
+    layer Enum8('overall' = 0, 'subject' = 1, 'goal' = 2) COMMENT 'which skill',
+    key LowCardinality(String) COMMENT 'empty for overall, the subject (vakgebied), or the goal (leerdoel)',
+    year_group UInt8 COMMENT 'norm group: jaargroep 1 to 8, 0 = unknown',
+    bins Array(UInt16) COMMENT 'ascending bins that hold a learner: 4096 over the skills [-8, 8)',
+    counts Array(Int64) COMMENT 'learners in each of these bins',
+    position UInt64 COMMENT 'place in the log that the histogram reflects' CODEC(Delta, LZ4)
+)
+ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database}/norms', '{replica}', position)
+ORDER BY (partition, layer, key, year_group)
+SETTINGS min_bytes_for_wide_part = 67108864, fsync_after_insert = 1, fsync_part_directory = 1, replicated_deduplication_window = 0, storage_policy = 'ssd'
+COMMENT 'Absolute histograms of skill per partition and norm group; read with FINAL'
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+CREATE TABLE IF NOT EXISTS leerstroom.adoptions ON CLUSTER scholen
+(
+    partition UInt16 COMMENT 'partition of the log',
+    position UInt64 COMMENT 'place in the log from which on the version was used' CODEC(Delta, LZ4),
+    version UInt64 COMMENT 'version of the item snapshot',
+    generation Int32 COMMENT 'generation of the consumer group of whoever adopted',
+    written_at DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'when this row was written'
+)
+ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database}/adoptions', '{replica}')
+ORDER BY (partition, position, version, generation)
+SETTINGS min_bytes_for_wide_part = 67108864, fsync_after_insert = 1, fsync_part_directory = 1, replicated_deduplication_window = 0, storage_policy = 'ssd'
+COMMENT 'Which partition used which version of the item snapshot from where on'
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+CREATE TABLE IF NOT EXISTS leerstroom.progress ON CLUSTER scholen
+(
+    partition UInt16 COMMENT 'partition of the log',
+    position UInt64 COMMENT 'everything up to this place in the log is in the other tables',
+    raw_offset Int64 COMMENT 'the same as an offset in raw',
+    answers_offset Int64 COMMENT 'last message of answers handled',
+    skills_offset Int64 COMMENT 'its message in skills',
+    snapshot_version UInt64 COMMENT 'item snapshot in use there',
+    generation Int32 COMMENT 'generation of the consumer group of whoever wrote',
+    written_at DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'when this row was written',
+    version UInt128 MATERIALIZED bitOr(bitShiftLeft(toUInt128(position), 64), toUInt128(toUInt64(answers_offset + 1)))
+        COMMENT 'the furthest row of a partition stays'
+)
+ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database}/progress', '{replica}', version)
+ORDER BY partition
+SETTINGS min_bytes_for_wide_part = 67108864, fsync_after_insert = 1, fsync_part_directory = 1, replicated_deduplication_window = 0, storage_policy = 'ssd'
+COMMENT 'How far every partition has come, written last; read with FINAL'
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+CREATE VIEW IF NOT EXISTS leerstroom.item_totals ON CLUSTER scholen
+AS SELECT
+    s.component AS component, s.key AS key, max(s.goal) AS goal, max(s.subject) AS subject, sum(s.answers) AS answers,
+    sum(s.gradient) AS gradient, sum(s.information) AS information, sum(s.score_sum) AS score_sum,
+    sum(s.score_sum) / 4294967296 / sum(s.answers) AS proportion_correct, uniqExact(s.partition) AS partitions
+FROM leerstroom.item_sums AS s FINAL
+GROUP BY s.component, s.key
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+CREATE VIEW IF NOT EXISTS leerstroom.norm_totals ON CLUSTER scholen
+AS SELECT
+    layer, key, year_group, bin, -8 + (bin + 0.5) / 256 AS skill, sum(count) AS learners
+FROM leerstroom.norms FINAL
+ARRAY JOIN bins AS bin, counts AS count
+GROUP BY layer, key, year_group, bin
+-- +goose StatementEnd
+-- 00003_items.sql
+-- +goose NO TRANSACTION
+-- +goose Up
+
+-- Item snapshots: immutable versions, each written as what it changes.
+
+-- +goose StatementBegin
+CREATE TABLE IF NOT EXISTS leerstroom.item_snapshots ON CLUSTER scholen
+(
+    version UInt64 COMMENT 'from 1, without gaps' CODEC(Delta, LZ4),
+    component Enum8('item' = 0, 'goal' = 1, 'global' = 2, 'none' = 127) COMMENT 'a difficulty is the sum of its components; none marks a version that changes nothing',
+    key String COMMENT 'publisher:exercise, the goal (leerdoel), or empty for global',
+    goal LowCardinality(String) COMMENT 'goal of an item, empty = unknown',
+    subject LowCardinality(String) COMMENT 'subject of an item or goal, empty = unknown',
+    mean Float64 COMMENT 'of this component alone, logits, higher is harder',
+    variance Float64 COMMENT 'of this component alone',
+    gradient Int64 COMMENT 'total over all partitions that is in the values, in units of 2^-32',
+    information Int64 COMMENT 'likewise',
+    answers Int64 COMMENT 'first answers of learners that are in the values',
+    score_sum Int64 COMMENT 'sum of their scores in units of 2^-32',
+    written_at DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'when this row was written'
+)
+ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database}/item_snapshots', '{replica}')
+ORDER BY (component, key, version)
+SETTINGS min_bytes_for_wide_part = 67108864, fsync_after_insert = 1, fsync_part_directory = 1, replicated_deduplication_window = 0, storage_policy = 'ssd'
+COMMENT 'Every version of the difficulties, as what it changes'
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+CREATE VIEW IF NOT EXISTS leerstroom.item_components ON CLUSTER scholen
+AS SELECT
+    s.component AS component, s.key AS key, argMax(s.goal, s.version) AS goal, argMax(s.subject, s.version) AS subject,
+    argMax(s.mean, s.version) AS mean, argMax(s.variance, s.version) AS variance,
+    argMax(s.answers, s.version) AS answers, argMax(s.score_sum, s.version) AS score_sum, max(s.version) AS version
+FROM leerstroom.item_snapshots AS s
+WHERE s.component != 'none'
+GROUP BY s.component, s.key
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+CREATE VIEW IF NOT EXISTS leerstroom.items ON CLUSTER scholen
+AS SELECT
+    i.key AS item,
+    substring(i.key, 1, position(i.key, ':') - 1) AS publisher,
+    substring(i.key, position(i.key, ':') + 1) AS exercise,
+    i.goal AS goal,
+    i.subject AS subject,
+    i.mean + g.mean + w.mean AS difficulty,
+    sqrt(i.variance + g.variance + w.variance) AS standard_error,
+    i.answers AS answers,
+    i.score_sum / 4294967296 / i.answers AS proportion_correct,
+    greatest(i.version, g.version, w.version) AS version
+FROM (SELECT * FROM leerstroom.item_components WHERE component = 'item') AS i
+LEFT JOIN (SELECT * FROM leerstroom.item_components WHERE component = 'goal') AS g ON g.key = i.goal
+LEFT JOIN (SELECT * FROM leerstroom.item_components WHERE component = 'global') AS w ON true
+-- +goose StatementEnd
+-- 00004_dead_letters.sql
+-- +goose NO TRANSACTION
+-- +goose Up
+
+-- Index of the dead letters. The letters themselves are sealed and stay in their
+-- topic; here is only where they lie and why.
+
+-- +goose StatementBegin
+CREATE TABLE IF NOT EXISTS leerstroom.dead_letters ON CLUSTER scholen
+(
+    letter_partition UInt16 COMMENT 'partition of the topic of dead letters',
+    letter_offset UInt64 COMMENT 'offset in it' CODEC(Delta, LZ4),
+    topic LowCardinality(String) COMMENT 'topic that the record came from',
+    partition Int32 COMMENT 'its partition there, -1 = the letter does not say',
+    offset Int64 COMMENT 'its offset there, -1 = the letter does not say',
+    stage LowCardinality(String) COMMENT 'stage that refused it',
+    reason LowCardinality(String) COMMENT 'reason code',
+    bytes UInt32 COMMENT 'size of the sealed letter',
+    written_at DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'when this row was written'
+)
+ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database}/dead_letters', '{replica}')
+ORDER BY (letter_partition, letter_offset)
+SETTINGS min_bytes_for_wide_part = 67108864, fsync_after_insert = 1, fsync_part_directory = 1, replicated_deduplication_window = 0, storage_policy = 'ssd'
+COMMENT 'Where every dead letter lies and why'
+-- +goose StatementEnd
