@@ -47,6 +47,7 @@ type run struct {
 	rows     int
 	since    time.Time
 	norms    time.Time // when they were last in a checkpoint
+	moved    bool      // whether anything has moved since
 
 	sums       ItemSumRows
 	sumsOut    []byte
@@ -111,6 +112,12 @@ func (h *handler) Start(ctx context.Context, assignment *stream.Assignment) (nex
 	r.answersOffset, r.skillsOffset, r.version = restored.AnswersOffset, restored.SkillsOffset, restored.SnapshotVersion
 	if err := r.readSkills(ctx); err != nil {
 		return 0, err
+	}
+	if restored.RawOffset >= 0 {
+		// The reducer may still wait to hear it.
+		r.durable.done(restored.Position, nil)
+		r.sumsSent = restored.Position
+		r.moved = true // norms may be older than the rest
 	}
 	r.norms = r.config.Now()
 	h.run = r
@@ -180,7 +187,8 @@ func (r *run) flush(ctx context.Context, idle bool) error {
 		return err
 	}
 	crowded := r.pending.rows() > r.config.MaxPendingRows/2
-	if r.messages > 0 && (crowded || r.rows >= r.config.CheckpointRows || now.Sub(r.since) >= r.config.CheckpointInterval) {
+	due := r.messages > 0 && (crowded || r.rows >= r.config.CheckpointRows || now.Sub(r.since) >= r.config.CheckpointInterval)
+	if due || r.moved && now.Sub(r.norms) >= r.config.NormInterval {
 		if err := r.checkpoint(ctx, now); err != nil {
 			return err
 		}
@@ -222,7 +230,7 @@ func (r *run) checkpoint(ctx context.Context, now time.Time) error {
 	}
 	if r.state.NormsDue() || now.Sub(r.norms) >= r.config.NormInterval {
 		r.state.TakeNorms(&c.Norms)
-		r.norms = now
+		r.norms, r.moved = now, false
 	}
 	r.state.Checkpoint(c)
 	position, durable, assignment, offset := c.Position, r.durable, r.assignment, r.answersOffset+1

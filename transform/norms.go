@@ -6,8 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/cespare/xxhash/v2"
-
+	"github.com/leerstroom/leerstroom/internal/answer"
 	"github.com/leerstroom/leerstroom/transform/filter"
 )
 
@@ -19,8 +18,9 @@ import (
 
 // normState is what was handed out last.
 type normState struct {
-	entries []normEntry        // scratch
-	digests map[normKey]uint64 // of the histogram handed out last
+	entries []normEntry // scratch
+	taken   bool        // whether anything was handed out
+	last    answer.Position
 	// moved holds the year groups that learners have left since, as bits. What
 	// they leave behind may be empty and must be handed out together with the
 	// state that no longer names it.
@@ -36,7 +36,9 @@ type normKey struct {
 // normEntry places one layer of one learner in a histogram.
 type normEntry struct {
 	normKey
-	bin uint16
+	bin   uint16
+	moved bool // the learner has left this year group, or answered since the last time
+	gone  bool // the learner has left it
 }
 
 func (a normEntry) compare(b normEntry) int {
@@ -63,39 +65,41 @@ func (n *normState) leave(owner uint32, yearGroup uint8) {
 	n.moved[owner] |= 1 << yearGroup
 }
 
-// TakeNorms appends the norm histograms that differ from what it returned last,
-// ordered by layer, key and year group; those that became empty come without
-// bins. A learner counts in the year group of the last answer; the skill that
-// counts for a subject or goal is that of its layer together with the wider ones.
+// TakeNorms appends the norm histograms of the groups in which a learner has
+// answered, or which one has left, since it was called last; the first time all.
+// They are ordered by layer, key and year group; those that became empty come
+// without bins. A learner counts in the year group of the last answer; the skill
+// that counts for a subject or goal is that of its layer together with the wider
+// ones.
+//
+// Whether a group has changed is told by positions, not by its counts: then also
+// two workers that write by turns leave behind what the log says.
 func (p *Partition) TakeNorms(dst *NormRows) {
-	if p.norms.digests == nil {
-		p.norms.digests = make(map[normKey]uint64)
-	}
 	entries := p.placeLayers(p.norms.entries[:0])
 	clear(p.norms.moved)
 	slices.SortFunc(entries, normEntry.compare)
-	p.norms.entries = entries
 	start := dst.Len()
-	present := make(map[normKey]bool, len(p.norms.digests))
 	for first := 0; first < len(entries); {
 		end := first + 1
 		for end < len(entries) && entries[end].normKey == entries[first].normKey {
 			end++
 		}
-		present[entries[first].normKey] = true
 		p.appendNorm(dst, entries[first:end])
 		first = end
 	}
-	for key := range p.norms.digests {
-		if !present[key] {
-			delete(p.norms.digests, key)
-			p.appendNormRow(dst, key, nil, nil)
-		}
-	}
 	sortNorms(dst, start)
+	if cap(entries) > keepNormEntries {
+		entries = nil
+	}
+	p.norms.entries, p.norms.last, p.norms.taken = entries, p.position, true
 }
 
-// placeLayers appends an entry per layer that has moved.
+// keepNormEntries is the number of entries whose memory is kept for the next
+// time.
+const keepNormEntries = 1 << 14
+
+// placeLayers appends an entry per layer that has moved, and one per year group
+// that its learner has left.
 func (p *Partition) placeLayers(dst []normEntry) []normEntry {
 	for i := range p.layers.n {
 		l := p.layers.at(i)
@@ -104,12 +108,11 @@ func (p *Partition) placeLayers(dst []normEntry) []normEntry {
 		}
 		owner := p.learners.at(l.learner)
 		key := normKey{kind: l.kind, yearGroup: p.about.all[owner.about].yearGroup, key: l.key}
-		dst = append(dst, normEntry{normKey: key, bin: Bin(p.skillAt(l, owner))})
+		moved := !p.norms.taken || p.layers.at(owner.overall).position > p.norms.last
+		dst = append(dst, normEntry{normKey: key, bin: Bin(p.skillAt(l, owner)), moved: moved})
 		for left := p.norms.moved[l.learner]; left != 0; left &= left - 1 {
 			key.yearGroup = uint8(bits.TrailingZeros16(left))
-			if _, known := p.norms.digests[key]; !known {
-				p.norms.digests[key] = 0
-			}
+			dst = append(dst, normEntry{normKey: key, moved: true, gone: true})
 		}
 	}
 	return dst
@@ -127,22 +130,22 @@ func (p *Partition) skillAt(l *layer, owner *learner) float64 {
 	return skill.Skill().Mean
 }
 
-// appendNorm appends one histogram when it is not what was handed out last.
+// appendNorm appends one histogram when anybody in it has moved.
 func (p *Partition) appendNorm(dst *NormRows, entries []normEntry) {
+	if !slices.ContainsFunc(entries, func(e normEntry) bool { return e.moved }) {
+		return
+	}
 	var bins []uint16
 	var counts []int64
 	for _, e := range entries {
-		if n := len(bins); n > 0 && bins[n-1] == e.bin {
+		switch n := len(bins); {
+		case e.gone:
+		case n > 0 && bins[n-1] == e.bin:
 			counts[n-1]++
-			continue
+		default:
+			bins, counts = append(bins, e.bin), append(counts, 1)
 		}
-		bins, counts = append(bins, e.bin), append(counts, 1)
 	}
-	digest := digestNorm(bins, counts)
-	if p.norms.digests[entries[0].normKey] == digest {
-		return
-	}
-	p.norms.digests[entries[0].normKey] = digest
 	p.appendNormRow(dst, entries[0].normKey, bins, counts)
 }
 
@@ -161,20 +164,6 @@ func (p *Partition) appendNormRow(dst *NormRows, key normKey, bins []uint16, cou
 	dst.Bins = append(dst.Bins, bins)
 	dst.Counts = append(dst.Counts, counts)
 	dst.Position = append(dst.Position, p.position)
-}
-
-func digestNorm(bins []uint16, counts []int64) uint64 {
-	var digest xxhash.Digest
-	digest.Reset()
-	var word [10]byte
-	for i, bin := range bins {
-		n := uint64(counts[i])
-		word = [10]byte{byte(bin), byte(bin >> 8), byte(n), byte(n >> 8), byte(n >> 16), byte(n >> 24),
-			byte(n >> 32), byte(n >> 40), byte(n >> 48), byte(n >> 56)}
-		// Write to a digest can't fail.
-		_, _ = digest.Write(word[:])
-	}
-	return digest.Sum64()
 }
 
 // sortNorms orders rows from start on by what they are about, since numbers of

@@ -84,7 +84,7 @@ func (r *run) deadLetter(ctx context.Context, m *stream.Message, reason string) 
 // a correction: the archive takes it, and the values that follow from it are
 // for a recomputation.
 func (r *run) findRepeats(ctx context.Context, w *workspace, units []unit) error {
-	w.late, w.lookups, w.asked = w.late[:0], w.lookups[:0], w.asked[:0]
+	w.late, w.asked = w.late[:0], w.asked[:0]
 	// Ids are remembered first, so that a repeat within the piece is found too.
 	for i := range units {
 		if u := &units[i]; u.content == contentAnswers {
@@ -96,20 +96,44 @@ func (r *run) findRepeats(ctx context.Context, w *workspace, units []unit) error
 			}
 		}
 	}
-	if len(w.lookups) == 0 {
-		return nil
+	for len(w.asked) > 0 {
+		if err := r.lookUp(ctx, w, units); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lookUp asks the store about late rows. It tells of an event id, so rows that
+// share one, as a confused publisher may send them, are asked about one at a
+// time; those that remain are left in w.asked.
+func (r *run) lookUp(ctx context.Context, w *workspace, units []unit) error {
+	w.lookups, w.later = w.lookups[:0], w.later[:0]
+	clear(w.ids)
+	now := w.asked[:0]
+	for _, a := range w.asked {
+		c, row := &units[a.unit].answers, int(a.row)
+		id := c.EventID[row]
+		if w.ids[id] {
+			w.later = append(w.later, a)
+			continue
+		}
+		w.ids[id] = true
+		now = append(now, a)
+		w.lookups = append(w.lookups, Lookup{School: c.School.At(row), Learner: c.Learner.At(row), AnsweredAt: c.AnsweredAt[row], ID: id})
 	}
 	known, err := r.config.Persistence.Known(ctx, w.lookups)
 	if err != nil {
 		return fmt.Errorf("look for repeats in partition %d: %w", r.partition, err)
 	}
 	r.stage.metrics.lookups.Add(float64(len(w.lookups)))
-	for i := range w.asked {
-		u, row := &units[w.asked[i].unit], w.asked[i].row
-		if earliest, found := known[w.lookups[i].ID]; found && earliest < u.answers.Position(int(row)) {
+	for i, a := range now {
+		u, row := &units[a.unit], int(a.row)
+		if earliest, found := known[w.lookups[i].ID]; found && earliest < u.answers.Position(row) {
 			u.repeat[row], u.skip[row] = true, true
 		}
 	}
+	w.asked, w.later = w.later, w.asked
 	return nil
 }
 
@@ -120,13 +144,12 @@ func (r *run) ask(w *workspace, u *unit, index int, row int32) {
 		u.repeat[row] = true
 		return
 	}
-	id, learner := &c.EventID[row], c.Learner.At(int(row))
-	if earliest, found := r.pending.earliest(pendingKeyOf(id, learner, c.AnsweredAt[row])); found && earliest < c.Position(int(row)) {
+	key := pendingKeyOf(&c.EventID[row], c.Learner.At(int(row)), c.AnsweredAt[row])
+	if earliest, found := r.pending.earliest(key); found && earliest < c.Position(int(row)) {
 		u.repeat[row], u.skip[row] = true, true
 		return
 	}
 	w.asked = append(w.asked, asked{unit: index, row: row})
-	w.lookups = append(w.lookups, Lookup{School: c.School.At(int(row)), Learner: learner, AnsweredAt: c.AnsweredAt[row], ID: *id})
 }
 
 // apply moves the state and produces the messages of `skills`.
@@ -146,6 +169,7 @@ func (r *run) apply(ctx context.Context, w *workspace, units []unit) error {
 			r.state.Changes(&w.rows)
 			r.stage.metrics.count(applied)
 			r.countFirsts(applied.First)
+			r.moved = r.moved || applied.Rows > 0
 		}
 		r.state.Pass(u.last())
 		first, begin := len(produced), len(w.out)

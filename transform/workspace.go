@@ -19,7 +19,9 @@ type workspace struct {
 	units   [pieceMessages]unit
 	late    []int32
 	lookups []Lookup
-	asked   []asked
+	asked   []asked // late rows that memory doesn't know
+	later   []asked
+	ids     map[answer.EventID]bool
 	encoder *Encoder
 	rows    SkillRows
 	out     []byte
@@ -53,7 +55,9 @@ const (
 	contentTests
 )
 
-func newWorkspace() *workspace { return &workspace{encoder: NewEncoder()} }
+func newWorkspace() *workspace {
+	return &workspace{encoder: NewEncoder(), ids: make(map[answer.EventID]bool)}
+}
 
 // poison says why a message can't be used.
 type poison struct {

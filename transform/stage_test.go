@@ -1,0 +1,449 @@
+package transform_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/leerstroom/leerstroom/internal/answer"
+	"github.com/leerstroom/leerstroom/internal/engine/enginetest"
+	"github.com/leerstroom/leerstroom/internal/stream"
+	"github.com/leerstroom/leerstroom/transform"
+	"github.com/leerstroom/leerstroom/transform/filter"
+)
+
+// world is a Kafka with the topics of a deployment, a memory store, and a clock
+// that the test moves.
+type world struct {
+	t           testing.TB
+	random      *rand.Rand
+	partitions  int
+	client      *stream.Client
+	topics      stream.Topics
+	store       *memory
+	clock       atomic.Int64 // nanoseconds
+	messages    [][]*answer.Columns
+	deadLetters atomic.Int64
+}
+
+func newWorld(t testing.TB, random *rand.Rand, partitions int) *world {
+	t.Helper()
+	w := &world{t: t, random: random, partitions: partitions, client: newClient(t), store: newMemory(), messages: make([][]*answer.Columns, partitions)}
+	w.topics = newTopics(t, w.client, partitions)
+	return w
+}
+
+func newClient(t testing.TB) *stream.Client {
+	t.Helper()
+	client, err := stream.NewClient(stream.Config{Brokers: enginetest.Kafka(t), ClientID: "transform-test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	return client
+}
+
+func newTopics(t testing.TB, client *stream.Client, partitions int) stream.Topics {
+	t.Helper()
+	topics := stream.NewTopics(enginetest.UniqueName("transform") + "-")
+	err := client.EnsureTopics(t.Context(), stream.TopicSpec{Name: topics.Answers, Partitions: partitions},
+		stream.TopicSpec{Name: topics.Skills, Partitions: partitions}, stream.TopicSpec{Name: topics.ItemSums, Partitions: 1},
+		stream.TopicSpec{Name: topics.Items, Partitions: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return topics
+}
+
+func (w *world) now() time.Time { return time.Unix(0, w.clock.Load()) }
+
+func (w *world) pass(d time.Duration) { w.clock.Add(int64(d)) }
+
+// send produces a message of answers, and sometimes one twice, as a retry does.
+func (w *world) send(partition int, c *answer.Columns) {
+	w.t.Helper()
+	w.messages[partition] = append(w.messages[partition], c)
+	m := answersMessage(w.t, c)
+	copies := []stream.Message{m}
+	if w.random.IntN(10) == 0 {
+		copies = append(copies, m)
+	}
+	if _, err := w.client.Produce(w.t.Context(), w.topics.Answers, partition, copies...); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func answersMessage(t testing.TB, c *answer.Columns) stream.Message {
+	t.Helper()
+	var value []byte
+	if c.Rows > 0 {
+		var encoder answer.Encoder
+		var err error
+		if value, err = encoder.AppendAnswers(nil, c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return stream.Message{Value: value, Headers: []stream.Header{
+		{Key: stream.HeaderSchema, Value: []byte(answer.SchemaAnswers)}, stream.Int64Header(stream.HeaderRawOffset, c.RawOffset),
+		stream.Int64Header(stream.HeaderKeyEpoch, int64(c.KeyEpoch)), stream.DigestHeader(value)}}
+}
+
+// process is one transform process: snapshots, stage and reducer.
+type process struct {
+	w         *world
+	snapshots *transform.Snapshots
+	stage     *transform.Stage
+	reducer   *transform.Reducer
+	stop      func()
+}
+
+func (w *world) start() *process {
+	w.t.Helper()
+	catalog := transform.NewCatalog()
+	snapshots, err := transform.NewSnapshots(transform.SnapshotsConfig{Client: w.client, Topic: w.topics.Items, Persistence: w.store, Catalog: catalog, Window: 3})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	stage, err := transform.NewStage(transform.StageConfig{Client: w.client, Topics: w.topics, Persistence: w.store, Snapshots: snapshots, Catalog: catalog,
+		DeadLetter: func(context.Context, int, string, *stream.Message) error { w.deadLetters.Add(1); return nil }, Now: w.now, NormInterval: 3 * time.Second})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	reducer, err := transform.NewReducer(transform.ReducerConfig{Client: w.client, Topics: w.topics, Persistence: w.store, Partitions: w.partitions, Now: w.now})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := snapshots.Run(ctx); err != nil {
+			w.t.Errorf("follow snapshots: %v", err)
+		}
+	})
+	p := &process{w: w, snapshots: snapshots, stage: stage, reducer: reducer, stop: sync.OnceFunc(func() { cancel(); running.Wait() })}
+	w.t.Cleanup(p.stop)
+	return p
+}
+
+// worker drives one handler as the delivery loop would, one step at a time.
+type worker struct {
+	w          *world
+	topic      string
+	partition  int
+	handler    stream.Handler
+	assignment *stream.Assignment
+	next       int64
+	started    bool
+	batch      stream.Batch
+}
+
+func (w *world) worker(topic string, partition int, handler stream.Handler, generation int32, committed int64) *worker {
+	return &worker{w: w, topic: topic, partition: partition, handler: handler,
+		assignment: &stream.Assignment{Topic: topic, Partition: partition, Generation: generation, Committed: committed}}
+}
+
+// step starts the handler, or gives it at most n messages, or idles. It returns
+// whether it is at the end of the topic.
+func (k *worker) step(n int) (atEnd bool, err error) {
+	ctx, cancel := context.WithTimeout(k.w.t.Context(), 30*time.Second)
+	defer cancel()
+	if !k.started {
+		if k.next, err = k.handler.Start(ctx, k.assignment); err != nil {
+			return false, err
+		}
+		k.started = true
+	}
+	_, end, err := k.w.client.Offsets(ctx, k.topic, k.partition)
+	if err != nil {
+		return false, err
+	}
+	if k.next >= end {
+		return true, k.handler.Idle(ctx)
+	}
+	if err := k.w.client.Fetch(ctx, k.topic, k.partition, k.next, time.Second, &k.batch); err != nil {
+		return false, err
+	}
+	messages := k.batch.Messages[:min(n, len(k.batch.Messages))]
+	if len(messages) == 0 {
+		return false, nil
+	}
+	if err := k.handler.Handle(ctx, messages); err != nil {
+		return false, err
+	}
+	k.next = messages[len(messages)-1].Offset + 1
+	return false, nil
+}
+
+func (k *worker) end() {
+	k.handler.Stop()
+	k.started = false
+}
+
+// readAll reads a partition.
+func (w *world) readAll(topic string, partition int) []stream.Message {
+	w.t.Helper()
+	first, end, err := w.client.Offsets(w.t.Context(), topic, partition)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var all []stream.Message
+	for next := first; next < end; {
+		var batch stream.Batch
+		if err := w.client.Fetch(w.t.Context(), topic, partition, next, time.Second, &batch); err != nil {
+			w.t.Fatal(err)
+		}
+		for _, m := range batch.Messages {
+			all, next = append(all, m), m.Offset+1
+		}
+	}
+	return all
+}
+
+// versions reads what every reader makes of `items`.
+func (w *world) versions() []difficulties {
+	w.t.Helper()
+	all := []difficulties{{}}
+	decoder := transform.NewDecoder()
+	var rows transform.SnapshotRows
+	for _, m := range w.readAll(w.topics.Items, 0) {
+		version, err := m.Int64(stream.HeaderSnapshot)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if version != int64(len(all)) {
+			continue
+		}
+		if err := decoder.Items(m.Value, &rows); err != nil {
+			w.t.Fatal(err)
+		}
+		next := make(difficulties)
+		for name, g := range all[len(all)-1] {
+			next[name] = g
+		}
+		for i := range rows.Len() {
+			next[componentName{rows.Component[i], string([]byte(rows.Key[i]))}] = filter.Gaussian{Mean: rows.Mean[i], Variance: rows.Variance[i]}
+		}
+		all = append(all, next)
+	}
+	return all
+}
+
+// verify compares everything with the oracle, which uses the versions that the
+// log of skills names.
+func (w *world) verify() {
+	w.t.Helper()
+	versions := w.versions()
+	for partition := range w.partitions {
+		o := newOracle()
+		log := w.readAll(w.topics.Skills, partition)
+		for _, c := range w.messages[partition] {
+			version, rows, found := w.firstMessage(log, c.RawOffset)
+			if !found {
+				w.t.Fatalf("partition %d: no message of skills for raw offset %d", partition, c.RawOffset)
+			}
+			o.apply(c, versions[version])
+			all, expected := o.rows(), make(map[layerName]skillRow)
+			for name := range o.changed {
+				expected[name] = all[name]
+			}
+			sameMaps(w.t, fmt.Sprintf("partition %d, skills of raw offset %d", partition, c.RawOffset), rows, expected)
+			if w.t.Failed() {
+				return
+			}
+		}
+		sameMaps(w.t, "stored skills", w.store.skillRows(partition), o.rows())
+		sameMaps(w.t, "stored sums", w.store.sumRows(partition), sumsOf(o))
+		w.verifyNorms(partition, o)
+		w.verifyArchive(partition)
+	}
+}
+
+// firstMessage returns what readers take for a raw offset: the messages of the
+// first complete series.
+func (w *world) firstMessage(log []stream.Message, rawOffset int64) (version uint64, rows map[layerName]skillRow, found bool) {
+	w.t.Helper()
+	decoder := transform.NewDecoder()
+	var decoded transform.SkillRows
+	for i := range log {
+		raw, err := log[i].Int64(stream.HeaderRawOffset)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if raw != rawOffset {
+			continue
+		}
+		if err := log[i].CheckDigest(); err != nil {
+			w.t.Fatal(err)
+		}
+		if err := decoder.Skills(log[i].Value, &decoded); err != nil {
+			w.t.Fatal(err)
+		}
+		snapshot, err := log[i].Int64(stream.HeaderSnapshot)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		return uint64(snapshot), cloneRows(skillRowsOf(w.t, &decoded)), true
+	}
+	return 0, nil, false
+}
+
+// cloneRows copies the texts, which point into the decoder's memory.
+func cloneRows(rows map[layerName]skillRow) map[layerName]skillRow {
+	out := make(map[layerName]skillRow, len(rows))
+	for name, row := range rows {
+		name.key = string([]byte(name.key))
+		row.school, row.group, row.subject = string([]byte(row.school)), string([]byte(row.group)), string([]byte(row.subject))
+		out[name] = row
+	}
+	return out
+}
+
+func (w *world) verifyNorms(partition int, o *oracle) {
+	w.t.Helper()
+	got, want := make(map[string]int64), make(map[string]int64)
+	for name, norm := range w.store.norms[partition] {
+		for bin, n := range norm.bins {
+			got[fmt.Sprint(name, bin)] = n
+		}
+	}
+	for name, bins := range o.norms() {
+		for bin, n := range bins {
+			want[fmt.Sprint(name, bin)] = n
+		}
+	}
+	sameMaps(w.t, "stored norms", got, want)
+}
+
+// verifyArchive checks that every delivered row is archived, but for repeats
+// without a revision, which may be.
+func (w *world) verifyArchive(partition int) {
+	w.t.Helper()
+	for _, c := range w.messages[partition] {
+		for i := range c.Rows {
+			if w.store.archived[c.Position(i)] {
+				continue
+			}
+			key := answerKey{c.School.At(i), c.Learner.At(i), c.AnsweredAt[i], c.EventID[i]}
+			if earliest, ok := w.store.answers[key]; !ok || earliest >= c.Position(i) || c.Revision[i] > 0 {
+				w.t.Fatalf("partition %d: raw offset %d row %d is not archived", partition, c.RawOffset, i)
+			}
+		}
+	}
+}
+
+// settle works everything off, without faults, until all is durable.
+func (w *world) settle(workers []*worker, reducer *worker) {
+	w.t.Helper()
+	for quiet := 0; quiet < 4; {
+		w.pass(4 * time.Second)
+		done := true
+		for _, k := range append(workers, reducer) {
+			atEnd, err := k.step(1000)
+			if err != nil {
+				w.t.Fatalf("settle %s/%d: %v", k.topic, k.partition, err)
+			}
+			done = done && atEnd
+		}
+		w.store.advance(-1)
+		if quiet++; !done {
+			quiet = 0
+		}
+	}
+}
+
+// TestStageSurvives drives two partitions and a reducer through random cuts of
+// the same log, checkpoints, partial durability, failing calls, crashes and
+// workers that come back after they were replaced.
+func TestStageSurvives(t *testing.T) {
+	t.Parallel()
+	for round := range 4 {
+		t.Run(fmt.Sprint(round), func(t *testing.T) {
+			t.Parallel()
+			survive(t, newRandom(t))
+		})
+	}
+}
+
+func survive(t *testing.T, random *rand.Rand) {
+	w := newWorld(t, random, 2)
+	for partition := range w.partitions {
+		load := newWorkload(random, 30, 60)
+		for rawOffset := range int64(40) {
+			if random.IntN(10) > 0 { // gaps in raw offsets are normal
+				w.send(partition, load.message(rawOffset, random.IntN(50)))
+			}
+		}
+	}
+	p := w.start()
+	var generation int32
+	fresh := func(partition int) *worker {
+		generation++
+		return w.worker(w.topics.Answers, partition, p.stage.Handler(partition), generation, -1)
+	}
+	reducing := func() *worker {
+		generation++
+		return w.worker(w.topics.ItemSums, 0, p.reducer.Handler(0), generation, -1)
+	}
+	workers := []*worker{fresh(0), fresh(1)}
+	var zombies []*worker
+	reducer := reducing()
+	for range 300 {
+		w.pass(time.Duration(random.IntN(600)) * time.Millisecond)
+		switch partition := random.IntN(w.partitions); random.IntN(16) {
+		case 0: // the process dies; what the store was told but did not write is lost
+			for _, k := range append(workers, reducer) {
+				k.end()
+			}
+			p.stop()
+			w.store.advance(random.IntN(10))
+			w.store.crash()
+			p, zombies = w.start(), nil
+			workers, reducer = []*worker{fresh(0), fresh(1)}, reducing()
+		case 1: // replaced, but goes on for a while
+			zombies = append(zombies, workers[partition])
+			workers[partition] = fresh(partition)
+		case 2:
+			zombies = append(zombies, reducer)
+			reducer = reducing()
+		case 3:
+			w.store.mu.Lock()
+			w.store.fail[w.store.calls+1+random.IntN(6)] = true
+			w.store.mu.Unlock()
+		case 4, 5:
+			w.store.advance(1 + random.IntN(8))
+		case 6, 7, 8:
+			w.tolerate(reducer, 1+random.IntN(20))
+		case 9:
+			if len(zombies) > 0 {
+				w.tolerate(zombies[random.IntN(len(zombies))], 1+random.IntN(5))
+			}
+		default:
+			w.tolerate(workers[partition], 1+random.IntN(7))
+		}
+	}
+	w.store.mu.Lock()
+	clear(w.store.fail)
+	w.store.mu.Unlock()
+	w.settle(workers, reducer)
+	w.verify()
+	if n := w.deadLetters.Load(); n != 0 {
+		t.Errorf("%d dead letters, want none", n)
+	}
+}
+
+// tolerate takes a step; after an error the worker starts again, as the delivery
+// loop does.
+func (w *world) tolerate(k *worker, n int) {
+	w.t.Helper()
+	if _, err := k.step(n); err != nil {
+		if !errors.Is(err, errInjected) && !transform.IsOvertaken(err) {
+			w.t.Fatalf("step of %s/%d: %v", k.topic, k.partition, err)
+		}
+		k.end()
+	}
+}
