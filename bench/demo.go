@@ -82,7 +82,7 @@ func Demo(ctx context.Context, config DemoConfig) (*Report, error) {
 	if config.Progress == nil {
 		config.Progress = func(string, int64, int64) {}
 	}
-	w, err := NewWorkload(config.Population, WorkloadConfig{Answers: config.Answers})
+	w, err := NewWorkload(config.Population, WorkloadConfig{Answers: config.Answers, SessionAnswers: 6})
 	if err != nil {
 		return nil, err
 	}

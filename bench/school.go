@@ -135,8 +135,12 @@ const (
 	goalsOfSubject = (lastYearGroup-firstYearGroup)*goalStride + goalsPerYear
 )
 
-// Standard deviations of the true values, in logits.
+// Distribution of the true values, in logits: practice is made so that about two
+// answers out of three are right.
 const (
+	meanDifficulty = -0.8
+
+	// Standard deviations.
 	sdOverall    = 0.8
 	sdSubject    = 0.4
 	sdGoal       = 0.4
@@ -174,7 +178,6 @@ func NewPopulation(config PopulationConfig) (*Population, error) {
 		Publishers: []Publisher{
 			{ID: "rekenroute", Scheme: "eckid"},
 			{ID: "taalpad", Scheme: "eckid"},
-			{ID: "leslicht", Scheme: "eckid"},
 			{ID: "toetswerk", Scheme: "las", Tests: true},
 		},
 		Subjects: []string{"rekenen", "spelling", "begrijpend-lezen"},
@@ -204,7 +207,7 @@ func (p *Population) makeItems() {
 			continue
 		}
 		for goal := range p.Goals {
-			mean := sdGoalMean * p.normal(drawGoalMean, uint64(goal))
+			mean := meanDifficulty + float64(sdGoalMean*p.normal(drawGoalMean, uint64(goal)))
 			for e := range p.config.ExercisesPerGoal {
 				i := len(p.Items)
 				exercise := p.Goals[goal].Key + "-opgave-" + strconv.Itoa(e+1)
