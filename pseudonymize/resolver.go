@@ -320,8 +320,8 @@ func (r *Resolver) table(purpose keyring.Purpose) (*reverseTable, error) {
 	if ok {
 		return table, nil
 	}
-	if err := purpose.Validate(); err != nil {
-		return nil, fmt.Errorf("resolver: %w", err)
+	if !purpose.MakesTokens() {
+		return nil, fmt.Errorf("resolver: purpose %q makes no tokens", string(purpose))
 	}
 	r.mu.Lock()
 	if table, ok = r.tables[purpose]; !ok {

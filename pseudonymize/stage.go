@@ -337,6 +337,9 @@ func (w *worker) keepUp(ctx context.Context) error {
 func (w *worker) flushTable(ctx context.Context) error {
 	err := w.registry.Flush(ctx)
 	if err == nil {
+		err = w.registry.Rekey(ctx)
+	}
+	if err == nil {
 		return w.stage.passed("table written")
 	}
 	if ctx.Err() != nil || w.registry.Full() {

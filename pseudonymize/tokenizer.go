@@ -19,9 +19,8 @@ type Tokenizer struct{ mac *keyring.MAC }
 // NewTokenizer makes a tokenizer. A purpose whose keys do not make tokens is
 // refused.
 func NewTokenizer(ring *keyring.Ring, purpose keyring.Purpose, epoch uint32) (*Tokenizer, error) {
-	switch purpose {
-	case keyring.Alias, keyring.Vault, keyring.Event:
-		return nil, fmt.Errorf("make tokenizer: purpose %s makes no tokens", purpose)
+	if !purpose.MakesTokens() {
+		return nil, fmt.Errorf("make tokenizer: purpose %q makes no tokens", string(purpose))
 	}
 	key, err := ring.Key(purpose, epoch)
 	if err != nil {

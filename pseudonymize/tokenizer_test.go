@@ -127,7 +127,7 @@ func TestHotPathAllocatesNothing(t *testing.T) {
 func TestKeysOfOtherPurposesMakeNoTokens(t *testing.T) {
 	t.Parallel()
 	ring := freshRing(t)
-	for _, purpose := range []keyring.Purpose{keyring.Alias, keyring.Vault, keyring.Event, "", "engine/"} {
+	for _, purpose := range []keyring.Purpose{keyring.Alias, keyring.Vault, keyring.Event, keyring.EngineEvent("a"), "", "engine/"} {
 		if _, err := pseudonymize.NewTokenizer(ring, purpose, 1); err == nil {
 			t.Errorf("NewTokenizer(%q) = nil, want an error", string(purpose))
 		}

@@ -30,6 +30,7 @@ import (
 	"fmt"
 	"log/slog"
 	"regexp"
+	"strings"
 	"sync"
 )
 
@@ -83,8 +84,13 @@ func (p Purpose) Validate() error {
 	return nil
 }
 
+// MakesTokens tells whether keys of the purpose make tokens of learners.
+func (p Purpose) MakesTokens() bool {
+	return p.Validate() == nil && (p == Analytics || strings.HasPrefix(string(p), "engine/") || strings.HasPrefix(string(p), "export/"))
+}
+
 // anchored tells whether the purpose's key survives rotation.
-func (p Purpose) anchored() bool { return p == Event || len(p) > 6 && p[:6] == "event/" }
+func (p Purpose) anchored() bool { return p == Event || strings.HasPrefix(string(p), "event/") }
 
 // State is what an epoch may be used for.
 type State string

@@ -69,27 +69,14 @@ func (p *Partition) restore(ctx context.Context) error {
 		return fmt.Errorf("read table identities: %w", err)
 	}
 	defer rows.Close()
-	merged := make(map[Learner]LearnerID)
+	restored := restoring{partition: p, merged: make(map[Learner]LearnerID)}
 	for rows.Next() {
-		var kind uint8
-		var school string
-		var epoch uint32
-		var version, count uint64
-		var packed []byte
-		if err := rows.Scan(&kind, &school, &epoch, &version, &count, &packed); err != nil {
+		var g rowGroup
+		if err := rows.Scan(&g.kind, &g.school, &g.epoch, &g.version, &g.count, &g.packed); err != nil {
 			return fmt.Errorf("read table identities: %w", err)
 		}
-		switch kind {
-		case rowProgress:
-			err = p.restoreProgress(packed, version)
-		case rowLearner:
-			err = p.restoreLearners(packed, school, int(count), merged)
-		case rowAlias:
-			if epoch == p.aliasEpoch { // others are leftovers of a rotation
-				err = p.restoreAliases(packed, int(count))
-			}
-		}
-		clear(packed)
+		err := restored.add(&g)
+		clear(g.packed)
 		if err != nil {
 			return fmt.Errorf("read table identities: %w", err)
 		}
@@ -97,16 +84,69 @@ func (p *Partition) restore(ctx context.Context) error {
 	if err := rows.Err(); err != nil {
 		return fmt.Errorf("read table identities: %w", err)
 	}
-	for l, id := range merged {
-		if p.state.merged[l] = p.state.ids.find(&id, p.state.secrets); p.state.merged[l] == 0 {
-			return fmt.Errorf("read table identities: %w: a learner is merged into an unknown one", ErrMalformed)
-		}
-		p.state.flags[l] |= flagMerged
+	if err := restored.finish(); err != nil {
+		return fmt.Errorf("read table identities: %w", err)
 	}
-	p.state.changedLearners, p.state.changedAliases = nil, nil
-	if p.digester, err = NewDigester(p.vault.config.Ring, p.aliasEpoch); err != nil {
+	p.digester, err = NewDigester(p.vault.config.Ring, p.aliasEpoch)
+	return err
+}
+
+// rowGroup is a row of the restoring query: all rows of one kind, school and
+// epoch.
+type rowGroup struct {
+	kind           uint8
+	school         string
+	epoch          uint32
+	version, count uint64
+	packed         []byte
+}
+
+// restoring takes the groups of the table, in order, into the state.
+type restoring struct {
+	partition *Partition
+	newest    rowGroup // progress of the newest epoch; the others don't count
+	begun     bool
+	merged    map[Learner]LearnerID
+}
+
+func (r *restoring) add(g *rowGroup) error {
+	if g.kind == rowProgress {
+		if g.epoch > r.newest.epoch {
+			r.newest = *g
+			r.newest.packed = append([]byte(nil), g.packed...)
+		}
+		return nil
+	}
+	if err := r.begin(); err != nil || g.epoch != r.newest.epoch {
 		return err
 	}
+	if g.kind == rowLearner {
+		return r.partition.restoreLearners(g.packed, g.school, int(g.count), r.merged)
+	}
+	return r.partition.restoreAliases(g.packed, int(g.count))
+}
+
+// begin reads the progress row, which comes before all others.
+func (r *restoring) begin() error {
+	if r.begun || r.newest.epoch == 0 {
+		return nil
+	}
+	r.begun = true
+	return r.partition.restoreProgress(r.newest.packed, r.newest.version)
+}
+
+func (r *restoring) finish() error {
+	if err := r.begin(); err != nil {
+		return err
+	}
+	s := r.partition.state
+	for l, id := range r.merged {
+		if s.merged[l] = s.ids.find(&id, s.secrets); s.merged[l] == 0 {
+			return fmt.Errorf("%w: a learner is merged into an unknown one", ErrMalformed)
+		}
+		s.flags[l] |= flagMerged
+	}
+	s.changedLearners, s.changedAliases = nil, nil
 	return nil
 }
 
@@ -118,6 +158,9 @@ func (p *Partition) restoreProgress(packed []byte, version uint64) error {
 	var g progress
 	if err := g.read(plain); err != nil {
 		return err
+	}
+	if g.aliasEpoch == 0 {
+		return fmt.Errorf("%w: progress without an epoch", ErrMalformed)
 	}
 	p.next, p.flushed, p.aliasEpoch = int64(version), int64(version), g.aliasEpoch
 	p.state.adoption = adoption{epoch: g.epoch, changed: g.changed, adopted: g.adopted, adoptedRaw: g.adoptedRaw}
@@ -189,12 +232,12 @@ func (p *Partition) Flush(ctx context.Context) error {
 	if !p.Unflushed() {
 		return nil
 	}
-	rows := rowBlock{partition: uint16(p.number), version: uint64(p.next)}
-	if err := p.learnerRows(&rows); err != nil {
+	rows := rowBlock{partition: uint16(p.number), epoch: p.aliasEpoch, version: uint64(p.next)}
+	if err := p.learnerRows(&rows, p.state.changedLearners); err != nil {
 		return fmt.Errorf("flush registry of partition %d: %w", p.number, err)
 	}
 	for digest, sealed := range p.pending {
-		rows.alias(p.aliasEpoch, digest, p.state.aliasOwner(&digest), sealed)
+		rows.alias(digest, p.state.aliasOwner(&digest), sealed)
 	}
 	if err := p.progressRow(&rows); err != nil {
 		return fmt.Errorf("flush registry of partition %d: %w", p.number, err)
@@ -223,9 +266,9 @@ type aliasOwner struct {
 	bound  bool
 }
 
-func (p *Partition) learnerRows(rows *rowBlock) error {
-	done := make(map[Learner]bool, len(p.state.changedLearners))
-	for _, l := range p.state.changedLearners {
+func (p *Partition) learnerRows(rows *rowBlock, learners []Learner) error {
+	done := make(map[Learner]bool, len(learners))
+	for _, l := range learners {
 		if done[l] {
 			continue
 		}
@@ -239,46 +282,45 @@ func (p *Partition) learnerRows(rows *rowBlock) error {
 		if p.state.flags[l]&flagMerged != 0 {
 			into = p.state.secrets[p.state.merged[l]].ID
 		}
-		rows.add(rowLearner, 0, secret.ID, into, p.state.School(l), p.state.flags[l], sealed, false)
+		rows.add(rowLearner, secret.ID, into, p.state.School(l), p.state.flags[l], sealed, false)
 	}
 	return nil
 }
 
 func (p *Partition) progressRow(rows *rowBlock) error {
 	a := &p.state.adoption
-	g := progress{epoch: a.epoch, aliasEpoch: p.aliasEpoch, changed: a.changed, adopted: a.adopted, adoptedRaw: a.adoptedRaw}
+	g := progress{epoch: a.epoch, aliasEpoch: rows.epoch, changed: a.changed, adopted: a.adopted, adoptedRaw: a.adoptedRaw}
 	sealed, err := p.sealer.Seal(nil, g.append(nil), []byte(contextRow), []byte{rowProgress}, p.partition[:])
 	if err != nil {
 		return err
 	}
-	rows.add(rowProgress, 0, [16]byte{}, LearnerID{}, "", 0, sealed, false)
+	rows.add(rowProgress, [16]byte{}, LearnerID{}, "", 0, sealed, false)
 	return nil
 }
 
 // rowBlock is one insert block of the table, by columns.
 type rowBlock struct {
 	partition uint16
+	epoch     uint32
 	version   uint64
 
 	kinds         []int8
-	epochs        []uint32
 	keys, owners  [][]byte
 	schools       []string
 	flags, delete []uint8
 	sealed        [][]byte
 }
 
-func (b *rowBlock) alias(epoch uint32, digest Digest, owner aliasOwner, sealed []byte) {
+func (b *rowBlock) alias(digest Digest, owner aliasOwner, sealed []byte) {
 	if owner.bound {
-		b.add(rowAlias, epoch, digest, owner.id, owner.school, 0, sealed, false)
+		b.add(rowAlias, digest, owner.id, owner.school, 0, sealed, false)
 	} else {
-		b.add(rowAlias, epoch, digest, LearnerID{}, "", 0, nil, true)
+		b.add(rowAlias, digest, LearnerID{}, "", 0, nil, true)
 	}
 }
 
-func (b *rowBlock) add(kind byte, epoch uint32, key [16]byte, owner LearnerID, school string, flags uint8, sealed []byte, deleted bool) {
+func (b *rowBlock) add(kind byte, key [16]byte, owner LearnerID, school string, flags uint8, sealed []byte, deleted bool) {
 	b.kinds = append(b.kinds, int8(kind))
-	b.epochs = append(b.epochs, epoch)
 	b.keys = append(b.keys, key[:])
 	b.owners = append(b.owners, owner[:])
 	b.schools = append(b.schools, school)
@@ -303,7 +345,7 @@ func (b *rowBlock) insert(ctx context.Context, conn clickhouse.Conn, database st
 		return fmt.Errorf("insert into table identities: %w", err)
 	}
 	defer batch.Close()
-	for i, column := range []any{repeat(b.partition, n), b.kinds, b.epochs, b.keys, b.owners, b.schools, b.flags, b.sealed,
+	for i, column := range []any{repeat(b.partition, n), b.kinds, repeat(b.epoch, n), b.keys, b.owners, b.schools, b.flags, b.sealed,
 		repeat(b.version, n), b.delete} {
 		if err := batch.Column(i).Append(column); err != nil {
 			return fmt.Errorf("insert into table identities: column %d: %w", i, err)

@@ -59,13 +59,13 @@ func (p *Partition) Tombstones() []LearnerID {
 }
 
 // Purge runs these one after the other: first rows that a newer version of their
-// key replaces, then the marks of aliases that were taken away and digests under
-// former keys. In one statement a mark could go before the row that it hides.
+// key replaces, then the marks of aliases that were taken away and rows of
+// former epochs. In one statement a mark could go before the row that it hides.
 const (
 	purgeReplaced = `ALTER TABLE %[1]s.identities DELETE WHERE partition = %[2]d AND (kind, epoch, key, version) NOT IN
 	(SELECT kind, epoch, key, max(version) FROM %[1]s.identities WHERE partition = %[2]d GROUP BY kind, epoch, key)
 SETTINGS mutations_sync = 2, allow_nondeterministic_mutations = 1`
-	purgeMarks = `ALTER TABLE %[1]s.identities DELETE WHERE partition = %[2]d AND (deleted = 1 OR kind = 'alias' AND epoch != %[3]d)
+	purgeMarks = `ALTER TABLE %[1]s.identities DELETE WHERE partition = %[2]d AND (deleted = 1 OR epoch < %[3]d)
 SETTINGS mutations_sync = 2`
 )
 

@@ -3,13 +3,15 @@
 
 -- The identity registry as it is at one offset of its log. Everything that
 -- belongs to one offset is inserted as one block, which is written whole or not
--- at all: therefore one table, and no PARTITION BY.
+-- at all: therefore one table, and no PARTITION BY. The rows of one epoch are a
+-- registry of their own; the newest epoch of a partition counts. So a worker that
+-- has slept through a rotation of the keys spoils nothing.
 -- +goose StatementBegin
 CREATE TABLE IF NOT EXISTS {{.Database}}.identities {{.OnCluster}}
 (
     partition UInt16 COMMENT 'partition of the topics raw, answers and registry',
     kind Enum8('progress' = 0, 'learner' = 1, 'alias' = 2),
-    epoch UInt32 COMMENT 'alias: epoch of the key of its digest; else 0',
+    epoch UInt32 COMMENT 'epoch of the key that digests the aliases',
     key FixedString(16) COMMENT 'learner: random id; alias: keyed digest; progress: 0' CODEC(NONE),
     learner FixedString(16) COMMENT 'alias: id of its learner; learner merged into another: id of that one' CODEC(NONE),
     school LowCardinality(String) COMMENT 'BRIN and vestiging; empty after an erasure',
