@@ -7,9 +7,6 @@ import (
 	"github.com/leerstroom/leerstroom/transform/filter"
 )
 
-// maxItemKeyBytes bounds publisher:exercise.
-const maxItemKeyBytes = 500
-
 type exerciseReply struct {
 	ID         string   `json:"id"`
 	Goal       string   `json:"goal"`
@@ -41,7 +38,7 @@ func (h *Handler) newExerciseReply(item *Item) exerciseReply {
 func (h *Handler) getExercise(c *call) error {
 	id := c.r.PathValue("id")
 	publisher, exercise, found := strings.Cut(id, ":")
-	if !found || len(id) > maxItemKeyBytes || !validName(publisher) || exercise == "" {
+	if !found || publisher == "" || exercise == "" || !validText(id, maxItemKey) {
 		return &violation{"id", "must be publisher:exercise"}
 	}
 	item := h.model.items.find(id)

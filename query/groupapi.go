@@ -56,7 +56,7 @@ func (h *Handler) getGroupOverview(c *call) error {
 		c.params.fail("school", "must be BRIN and vestiging, such as 12AB00")
 	}
 	if !validName(group) {
-		c.params.fail("group", "must be 1 to 200 bytes of text without control characters")
+		c.params.fail("group", nameRule)
 	}
 	if err := c.params.failed(); err != nil {
 		return err

@@ -26,7 +26,7 @@ func TestStatuses(t *testing.T) {
 	t.Parallel()
 	s := newService(t, func(c *query.HandlerConfig) { c.PseudonymsPerSecond, c.PseudonymsBurst = 0.001, 1 })
 	next := pathOf(engine, 1, "next-exercise")
-	long := strings.Repeat("x", 201)
+	long := strings.Repeat("é", 257)
 	one := `{"school":"12AB00","identifiers":[{"scheme":"las","value":"x"}]}`
 	for _, c := range []struct {
 		request

@@ -12,8 +12,9 @@ import (
 
 // Limits of what a request may hold.
 const (
-	maxNameBytes   = 200 // of a goal, group, school or exercise
-	maxQueryBytes  = 4096
+	maxName        = 256 // characters of a goal, group or school, as in a delivery
+	maxItemKey     = 330 // characters of publisher:exercise
+	maxQueryBytes  = 8192
 	defaultPage    = 100
 	maxPage        = 1000
 	lowestTarget   = 0.05
@@ -75,7 +76,7 @@ func (p *params) name(field string) string {
 	}
 	value := p.values.Get(field)
 	if !validName(value) {
-		p.fail(field, "must be 1 to 200 bytes of text without control characters")
+		p.fail(field, nameRule)
 		return ""
 	}
 	return value
@@ -123,18 +124,21 @@ func (p *params) cursor(field string) string {
 		return ""
 	}
 	value := p.values.Get(field)
-	if len(value) > maxItemKeyBytes || !validText(value) {
+	if !validText(value, maxItemKey) {
 		p.fail(field, "must be the value of next in an earlier reply")
 		return ""
 	}
 	return value
 }
 
-func validName(s string) bool { return len(s) <= maxNameBytes && validText(s) }
+// nameRule is what validName asks.
+const nameRule = "must be 1 to 256 characters without control characters"
 
-// validText tells whether s is some text without control characters.
-func validText(s string) bool {
-	if s == "" || !utf8.ValidString(s) {
+func validName(s string) bool { return validText(s, maxName) }
+
+// validText tells whether s is 1 to most characters without control characters.
+func validText(s string, most int) bool {
+	if s == "" || len(s) > most*utf8.UTFMax || !utf8.ValidString(s) || utf8.RuneCountInString(s) > most {
 		return false
 	}
 	for _, r := range s {

@@ -17,7 +17,7 @@ import (
 const (
 	maxIdentifiers     = 1000
 	maxPseudonymsBytes = 1 << 20
-	maxIdentifierBytes = 512
+	maxIdentifier      = 512 // characters
 )
 
 // pseudonymsRequest is the body. It holds identifiers: it is never logged, and
@@ -117,8 +117,8 @@ func (q *pseudonymsRequest) checked() ([]Identifier, error) {
 		if !slices.Contains(schemes, given.Scheme) {
 			return nil, &violation{"identifiers.scheme", "must be eckid, basispoort or las"}
 		}
-		if len(given.Value) > maxIdentifierBytes || !validText(given.Value) {
-			return nil, &violation{"identifiers.value", "must be 1 to 512 bytes of text without control characters"}
+		if !validText(given.Value, maxIdentifier) {
+			return nil, &violation{"identifiers.value", "must be 1 to 512 characters without control characters"}
 		}
 		identifiers[i] = Identifier(given)
 	}

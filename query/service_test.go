@@ -117,6 +117,7 @@ func (b *lockedBuffer) String() string {
 // service is a handler with learners of two schools and keys of every role.
 type service struct {
 	handler *query.Handler
+	server  http.Handler // the handler, or what stands before it
 	model   *query.ReadModel
 	keys    map[string]string // name of a key → its text
 	log     *lockedBuffer
@@ -174,6 +175,7 @@ func newService(t testing.TB, change func(*query.HandlerConfig)) *service {
 	if s.handler, err = query.NewHandler(config); err != nil {
 		t.Fatal(err)
 	}
+	s.server = s.handler
 	s.router, s.document = documentRouter(t, s.handler)
 	return s
 }
@@ -242,8 +244,9 @@ type request struct {
 	header map[string]string
 }
 
-// arrowBody lets the validator read the one media type that it does not know.
-var arrowBody = sync.OnceFunc(func() {
+// mediaBodies lets the validator read the media types that it does not know.
+var mediaBodies = sync.OnceFunc(func() {
+	openapi3filter.RegisterBodyDecoder("application/x-ndjson", openapi3filter.FileBodyDecoder)
 	openapi3filter.RegisterBodyDecoder("application/vnd.apache.arrow.stream", openapi3filter.FileBodyDecoder)
 })
 
@@ -269,7 +272,7 @@ func (s *service) do(t testing.TB, q request) *http.Response {
 		return r
 	}
 	recorder := httptest.NewRecorder()
-	s.handler.ServeHTTP(recorder, make())
+	s.server.ServeHTTP(recorder, make())
 	response := recorder.Result()
 	body := recorder.Body.Bytes()
 	_, _ = s.replies.Write(body)
@@ -280,7 +283,7 @@ func (s *service) do(t testing.TB, q request) *http.Response {
 
 func (s *service) hold(t testing.TB, r *http.Request, response *http.Response, body []byte) {
 	t.Helper()
-	arrowBody()
+	mediaBodies()
 	route, pathParams, err := s.router.FindRoute(r)
 	if err != nil {
 		if response.StatusCode != http.StatusNotFound && response.StatusCode != http.StatusMethodNotAllowed {
