@@ -2,10 +2,12 @@ package store_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/leerstroom/leerstroom/internal/answer"
 	"github.com/leerstroom/leerstroom/internal/engine"
@@ -179,4 +181,56 @@ func positions(c *answer.Columns) []uint64 {
 		out[i] = uint64(c.Position(i))
 	}
 	return out
+}
+
+// BenchmarkRestore: all partitions of a million learners with five layers each,
+// two at a time.
+func BenchmarkRestore(b *testing.B) {
+	const partitions, learners, layers = 64, 1_000_000, 5
+	s := openStore(b, nil)
+	w := newWorkload(4, 1)
+	for p := range partitions {
+		position := answer.At(1, 0)
+		checkpoint(b, s, &transform.Checkpoint{Partition: p, Position: position, Skills: w.skills(learners/partitions, layers, position)})
+	}
+	for b.Loop() {
+		var group errgroup.Group
+		group.SetLimit(2)
+		for p := range partitions {
+			group.Go(func() error {
+				restored, err := s.Restore(b.Context(), p)
+				if err == nil && restored.Skills.Len() != learners/partitions*layers {
+					err = fmt.Errorf("%d skills, want %d", restored.Skills.Len(), learners/partitions*layers)
+				}
+				return err
+			})
+		}
+		if err := group.Wait(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(b.Elapsed().Seconds()/float64(b.N), "s/1M-learners")
+}
+
+// BenchmarkKnown: a thousand late answers looked up among a million.
+func BenchmarkKnown(b *testing.B) {
+	s := openStore(b, nil)
+	messages := benchWork()
+	for _, m := range messages {
+		if err := s.Archive(b.Context(), 0, m, nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+	checkpoint(b, s, &transform.Checkpoint{Position: messages[len(messages)-1].Position(0)})
+	var rows []transform.Lookup
+	m := messages[3]
+	for row := range 1000 {
+		rows = append(rows, transform.Lookup{School: m.School.At(row), Learner: m.Learner.At(row), AnsweredAt: m.AnsweredAt[row], ID: m.EventID[row]})
+	}
+	for b.Loop() {
+		known, err := s.Known(b.Context(), rows)
+		if err != nil || len(known) != len(rows) {
+			b.Fatalf("Known = %d rows, %v, want %d", len(known), err, len(rows))
+		}
+	}
 }
