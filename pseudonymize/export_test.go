@@ -1,5 +1,12 @@
 package pseudonymize
 
+import (
+	"context"
+	"errors"
+
+	"github.com/leerstroom/leerstroom/internal/stream"
+)
+
 // SetCrash makes the stage fail right after a step took effect, as if the
 // process had died there.
 func (s *Stage) SetCrash(crash func(step string) error) { s.crash = crash }
@@ -9,3 +16,39 @@ var (
 	AppendLetter = appendLetter
 	ReadLetter   = readLetter
 )
+
+// Transform does the work of a started handler on messages in memory, from
+// sealed raw to the bytes of answers, without Kafka. It returns rows and bytes.
+func Transform(ctx context.Context, h stream.Handler, messages []stream.Message) (rows, size int, err error) {
+	w := h.(*worker)
+	r := w.stage.takeRun()
+	defer w.stage.giveRun(r)
+	for i := range messages {
+		if err := w.read(r.take(), &messages[i]); err != nil {
+			return 0, 0, err
+		}
+	}
+	if err := w.identify(ctx, r); err != nil {
+		return 0, 0, err
+	}
+	rows, err = w.encode(ctx, r, messages)
+	return rows, len(w.main.buffer), err
+}
+
+// Resolve looks up the learners of a decoded message.
+func Resolve(h stream.Handler, message *stream.Message, times int) (identities int, err error) {
+	w := h.(*worker)
+	r := w.stage.takeRun()
+	defer w.stage.giveRun(r)
+	s := r.take()
+	if err := w.read(s, message); err != nil {
+		return 0, err
+	}
+	for range times {
+		w.resolve(r, s)
+	}
+	if len(r.unknown) > 0 {
+		return 0, errors.New("an alias is unknown")
+	}
+	return times * len(s.aliases), nil
+}
