@@ -58,22 +58,64 @@ func runDemo(ctx context.Context, flags *demoFlags, stdout, stderr io.Writer) (e
 	if err != nil {
 		return err
 	}
-	config, err := loadConfiguration("")
-	if err != nil {
-		return err
-	}
-	config.Listen = "127.0.0.1:0"
-	config.Ingest.Authorisations = population.Authorisations()
-	d, err := openDeployment(ctx, config, layout{flags.data}, newLogger(stderr, flags.verbose))
+	d, err := openSimulation(ctx, layout{flags.data}, population, newLogger(stderr, flags.verbose))
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.close()) }()
+	return d.demo(ctx, flags, population, stdout, stderr)
+}
+
+// openSimulation opens a deployment on embedded engines whose simulated schools
+// have authorised their publishers.
+func openSimulation(ctx context.Context, paths layout, population *bench.Population, logger *slog.Logger) (*deployment, error) {
+	config, err := loadConfiguration("")
+	if err != nil {
+		return nil, err
+	}
+	config.Listen = "127.0.0.1:0"
+	config.Ingest.Authorisations = population.Authorisations()
+	d, err := openDeployment(ctx, config, paths, logger)
+	if err != nil {
+		return nil, err
+	}
 	d.audit = slog.New(slog.DiscardHandler)
 	if err := d.createKeys(); err != nil {
-		return err
+		return nil, errors.Join(err, d.close())
 	}
-	return d.demo(ctx, flags, population, stdout, stderr)
+	return d, nil
+}
+
+// serveForBench runs the whole system for the benchmarks that speak HTTP.
+func serveForBench(ctx context.Context, data string, population *bench.Population, stderr io.Writer) (*bench.Serving, error) {
+	d, err := openSimulation(ctx, layout{data}, population, newLogger(stderr, false))
+	if err != nil {
+		return nil, err
+	}
+	publishers, engine, err := d.demoKeys(population)
+	if err != nil {
+		return nil, errors.Join(err, d.close())
+	}
+	ctx, stop := context.WithCancel(ctx)
+	ended, address := make(chan error, 1), make(chan string, 1)
+	go func() { // ends with Stop, which waits for it
+		ended <- d.runStages(ctx, []string{stageIngest, stagePseudonymize, stageTransform, stageServe}, func(a string) { address <- a })
+	}()
+	finish := func() error {
+		stop()
+		err := <-ended
+		if errors.Is(err, context.Canceled) {
+			err = nil
+		}
+		return errors.Join(err, d.close())
+	}
+	select {
+	case a := <-address:
+		return &bench.Serving{BaseURL: "http://" + a, PublisherKeys: publishers, EngineKey: engine, Stop: finish}, nil
+	case err := <-ended:
+		stop()
+		return nil, errors.Join(err, d.close())
+	}
 }
 
 // demo runs the stages and, beside them, the simulated publishers and checks.

@@ -31,6 +31,7 @@ type deployment struct {
 	engines *engine.Engines
 	client  *stream.Client
 	names   stream.Topics
+	attach  bool // use the embedded engines of another process if there are any
 
 	vaultConn driver.Conn
 	closers   []func() error // in the order of opening
@@ -39,11 +40,20 @@ type deployment struct {
 // openDeployment starts or reaches the engines, makes the topics and brings
 // both databases to the newest version of their schema.
 func openDeployment(ctx context.Context, config *configuration, paths layout, logger *slog.Logger) (*deployment, error) {
-	if err := paths.prepare(); err != nil {
+	return open(ctx, &deployment{config: config, layout: paths, logger: logger, names: config.names()})
+}
+
+// attachDeployment does the same beside a process that runs the engines, and
+// starts them when there is none.
+func attachDeployment(ctx context.Context, config *configuration, paths layout, logger *slog.Logger) (*deployment, error) {
+	return open(ctx, &deployment{config: config, layout: paths, logger: logger, names: config.names(), attach: true})
+}
+
+func open(ctx context.Context, d *deployment) (*deployment, error) {
+	if err := d.layout.prepare(); err != nil {
 		return nil, err
 	}
-	config.Engine.DataDir = paths.data
-	d := &deployment{config: config, layout: paths, logger: logger, names: config.names()}
+	d.config.Engine.DataDir = d.layout.data
 	if err := d.open(ctx); err != nil {
 		return nil, errors.Join(err, d.close())
 	}
@@ -52,6 +62,9 @@ func openDeployment(ctx context.Context, config *configuration, paths layout, lo
 
 func (d *deployment) open(ctx context.Context) error {
 	engines, err := engine.Start(ctx, d.config.Engine, d.logger)
+	if d.attach && errors.Is(err, engine.ErrInUse) {
+		engines, err = engine.Attach(d.config.Engine)
+	}
 	if err != nil {
 		return err
 	}
@@ -109,6 +122,17 @@ func (d *deployment) openStore(ctx context.Context) (*store.Store, error) {
 	c := d.engines.ClickHouse
 	return store.Open(ctx, store.Config{Addresses: c.Addresses, Database: c.Database, User: c.User, Password: c.Password,
 		Replicated: d.config.Replicated, Logger: d.logger})
+}
+
+// closeTimeout is how long the store may take to write what it was handed.
+const closeTimeout = 10 * time.Second
+
+// closeStore closes a store even when ctx has ended, and joins what goes wrong to
+// the error of its user.
+func closeStore(ctx context.Context, s *store.Store, err *error) {
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	*err = errors.Join(*err, s.Close(closing))
 }
 
 // openVault connects to the registry of identities. The keyset must exist.

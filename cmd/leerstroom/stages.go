@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -92,20 +91,13 @@ func (d *deployment) runPseudonymize(ctx context.Context) error {
 	return consumer.Run(ctx)
 }
 
-// closeTimeout is how long the store may take to write what it was handed.
-const closeTimeout = 10 * time.Second
-
 // runTransform scores and archives, and reduces item sums to snapshots.
 func (d *deployment) runTransform(ctx context.Context, registry prometheus.Registerer) (err error) {
 	persistence, err := d.openStore(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
-		defer cancel()
-		err = errors.Join(err, persistence.Close(closing))
-	}()
+	defer closeStore(ctx, persistence, &err)
 	sealer, err := d.newSealer()
 	if err != nil {
 		return err

@@ -125,8 +125,8 @@ func (w *webStages) queryHandler(ctx context.Context, group *errgroup.Group, key
 	}
 	model := query.NewReadModel(query.Config{Partitions: d.config.Topics.Partitions, Logger: d.logger})
 	group.Go(func() error { return resolver.Run(ctx) })
-	group.Go(func() error {
-		defer persistence.Close(ctx)
+	group.Go(func() (err error) {
+		defer closeStore(ctx, persistence, &err)
 		return model.Follow(ctx, d.client, d.names, query.Source{Restore: persistence.Restore, LoadSnapshot: persistence.LoadSnapshot})
 	})
 	return query.NewHandler(query.HandlerConfig{Model: model, Keys: keys, Identities: identitiesOf(resolver), Registry: w.registry,

@@ -25,6 +25,7 @@
 //	clickhouse/password    password of our user
 //	clickhouse/*.xml       configuration, written anew at every start
 //	clickhouse-ports       ports of the last run
+//	lock                   held by the process that runs the engines
 package engine
 
 import (
@@ -168,6 +169,7 @@ type Engines struct {
 
 	broker *Broker           // nil when Kafka runs elsewhere
 	server *ClickHouseServer // nil when ClickHouse runs elsewhere
+	lock   *os.File          // of the data directory; nil when nothing was started
 
 	done    chan struct{}
 	stop    chan struct{}
@@ -180,7 +182,8 @@ type Engines struct {
 
 // Start starts the engines that the configuration does not name addresses for,
 // and returns when they answer. For the others it returns the addresses without
-// connecting. A nil logger discards. The caller closes the engines.
+// connecting. A nil logger discards. The caller closes the engines. ErrInUse says
+// that another process already runs them.
 func Start(ctx context.Context, config Config, logger *slog.Logger) (*Engines, error) {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
@@ -194,8 +197,14 @@ func Start(ctx context.Context, config Config, logger *slog.Logger) (*Engines, e
 		}
 	}
 	e := &Engines{Brokers: config.Kafka.Brokers, done: make(chan struct{}), stop: make(chan struct{})}
+	if config.Embedded() {
+		var err error
+		if e.lock, err = lockDirectory(config.DataDir); err != nil {
+			return nil, fmt.Errorf("start engines: %w", err)
+		}
+	}
 	if err := e.startClickHouse(ctx, config, logger); err != nil {
-		return nil, err
+		return nil, errors.Join(err, e.Close())
 	}
 	if len(config.Kafka.Brokers) == 0 {
 		broker, err := startBroker(config, logger)
@@ -260,6 +269,9 @@ func (e *Engines) Close() error {
 		}
 		if e.server != nil {
 			errs = append(errs, e.server.Close())
+		}
+		if e.lock != nil {
+			errs = append(errs, e.lock.Close())
 		}
 		e.closed = errors.Join(errs...)
 	})

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/leerstroom/leerstroom/bench"
+	"github.com/spf13/cobra"
+)
+
+func newBenchCommand() *cobra.Command {
+	var data, report, figures, library string
+	var config bench.RunConfig
+	command := &cobra.Command{
+		Use:   "bench",
+		Short: "Measure every stage, the whole line, latencies, and the bare limits beside them",
+		Long: `Measures on embedded engines in a directory of its own, which is removed
+afterwards: each stage alone, raw to scored and stored, the connector, next-exercise
+latency under load, the delay from an answer to the served skill; in the same run
+the bare limits (a columnar insert, HMAC alone, a Kafka copy) and ClickHouse's own
+Kafka engine on the same rows.`,
+		Args: arguments(cobra.NoArgs),
+		RunE: func(command *cobra.Command, _ []string) (err error) {
+			logger := newLogger(command.ErrOrStderr(), false)
+			if data, err = os.MkdirTemp(data, "leerstroom-bench-"); err != nil {
+				return fmt.Errorf("make a directory for the engines: %w", err)
+			}
+			defer func() { err = errors.Join(err, os.RemoveAll(data)) }()
+			environment, stop, err := bench.StartEngines(command.Context(), filepath.Join(data, "engines"), library, logger)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, stop()) }()
+			bars := newProgress(command.ErrOrStderr())
+			defer bars.close()
+			config.Environment, config.Progress = environment, bars.set
+			config.Command = strings.TrimSpace("leerstroom bench " + strings.Join(os.Args[min(2, len(os.Args)):], " "))
+			config.Serve = func(ctx context.Context, population *bench.Population) (*bench.Serving, error) {
+				return serveForBench(ctx, filepath.Join(data, "serving"), population, command.ErrOrStderr())
+			}
+			results, err := bench.Run(command.Context(), config)
+			if err != nil {
+				return err
+			}
+			return errors.Join(writeFile(report, command.OutOrStdout(), results.WriteMarkdown), writeFile(figures, nil, results.WriteJSON))
+		},
+	}
+	flags := command.Flags()
+	flags.StringVar(&data, "data", "", "directory for the engines' data (default: the system's directory for temporary files)")
+	flags.StringVar(&report, "report", "", "Markdown file to write (default: standard output)")
+	flags.StringVar(&figures, "json", "", "JSON file to write")
+	flags.StringVar(&library, "library", "", "path of libchdb (default: found by itself)")
+	flags.IntVar(&config.Answers, "answers", 5_000_000, "answers in the stream")
+	flags.IntVar(&config.Schools, "schools", 250, "schools")
+	flags.IntVar(&config.Learners, "learners", 200, "learners per school, about")
+	flags.IntVar(&config.Workers, "workers", 0, "handlers at work in each stage (default: one per core)")
+	return command
+}
+
+// writeFile writes a result to a path, or to otherwise when the path is empty.
+func writeFile(path string, otherwise io.Writer, write func(io.Writer) error) error {
+	if path == "" {
+		if otherwise == nil {
+			return nil
+		}
+		return write(otherwise)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	file, err := os.Create(path)
+	if err != nil {
+		return fmt.Errorf("write result: %w", err)
+	}
+	return errors.Join(write(file), file.Close())
+}
