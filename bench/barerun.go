@@ -4,13 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-
-	"github.com/leerstroom/leerstroom/internal/stream"
 )
-
-func topicSpec(name string) stream.TopicSpec {
-	return stream.TopicSpec{Name: name, Partitions: partitions}
-}
 
 // insertRows is the number of rows of one bare insert: that of the store's
 // batches.
@@ -18,7 +12,7 @@ const insertRows = 200_000
 
 // bare measures HMAC and the two drivers with ready columns.
 func (r *runner) bare(ctx context.Context) (err error) {
-	r.results.add(figureHMAC, hmacAlone(4_000_000, r.config.Workers), "tokens/s",
+	r.results.add(figureHMAC, hmacAlone(r.config.Answers, r.config.Workers), "tokens/s",
 		"HMAC-SHA-256 alone, of an ECK iD with the key schedule reused, on all cores")
 	p, err := newPipeline(ctx, r.config.Environment, "bare", r.config.Workers)
 	if err != nil {
@@ -72,12 +66,12 @@ func (r *runner) kafkaEngine(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.close(context.WithoutCancel(ctx))) }()
-	topic := p.name + "-lines"
-	if err := p.client.EnsureTopics(ctx, topicSpec(topic)); err != nil {
+	topic, err := p.extraTopic(ctx, "lines")
+	if err != nil {
 		return err
 	}
 	r.config.Progress("ClickHouse's Kafka engine: fill", 0, r.total())
-	rows, err := fillLineTopic(ctx, r.config.Environment.Brokers, topic, partitions, r.workload)
+	rows, err := fillLineTopic(ctx, r.config.Environment.Brokers, topic, p.partitions, r.workload)
 	if err != nil {
 		return err
 	}

@@ -29,11 +29,10 @@ type Environment struct {
 	Brokers    []string
 	ClickHouse engine.ClickHouse
 	Dir        string // for keys; made when missing
+	Prefix     string // of topics, groups and databases; empty means bench
+	Partitions int    // of topics; 0 means 64, as a deployment has by default
 	Logger     *slog.Logger
 }
-
-// partitions is the number that a deployment has by default.
-const partitions = 64
 
 // pipeline is the stages of one deployment, with topics, databases and keys of
 // its own, so that several can be measured one after the other on the same
@@ -49,12 +48,21 @@ type pipeline struct {
 	ring     *keyring.Ring
 	private  *seal.PrivateKey
 	vault    *vault.Vault
-	workers  int
+
+	partitions, workers int
 }
 
 // newPipeline makes topics and tables, and keys in a directory of its own.
 func newPipeline(ctx context.Context, env *Environment, name string, workers int) (p *pipeline, err error) {
-	p = &pipeline{env: env, name: name, topics: stream.NewTopics(name + "-"), database: "bench_" + name, workers: workers}
+	prefix := env.Prefix
+	if prefix == "" {
+		prefix = "bench"
+	}
+	name = prefix + "_" + name
+	p = &pipeline{env: env, name: name, topics: stream.NewTopics(name + "-"), database: name, partitions: env.Partitions, workers: workers}
+	if p.partitions == 0 {
+		p.partitions = 64
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("set up pipeline %s: %w", name, err), p.close(context.WithoutCancel(ctx)))
@@ -66,7 +74,7 @@ func newPipeline(ctx context.Context, env *Environment, name string, workers int
 	if p.client, err = stream.NewClient(stream.Config{Brokers: env.Brokers, ClientID: "leerstroom-bench", Logger: env.Logger}); err != nil {
 		return p, err
 	}
-	if err := p.client.EnsureTopics(ctx, topicSpecs(p.topics)...); err != nil {
+	if err := p.client.EnsureTopics(ctx, p.topicSpecs()...); err != nil {
 		return p, err
 	}
 	if p.conn, err = clickhouse.Open(env.options()); err != nil {
@@ -75,12 +83,19 @@ func newPipeline(ctx context.Context, env *Environment, name string, workers int
 	return p, p.openDatabases(ctx)
 }
 
-func topicSpecs(t stream.Topics) []stream.TopicSpec {
+func (p *pipeline) topicSpecs() []stream.TopicSpec {
+	t := p.topics
 	specs := []stream.TopicSpec{{Name: t.ItemSums, Partitions: 1}, {Name: t.Items, Partitions: 1}}
 	for _, name := range []string{t.Raw, t.Answers, t.Registry, t.Skills, t.DeadLetters} {
-		specs = append(specs, stream.TopicSpec{Name: name, Partitions: partitions})
+		specs = append(specs, stream.TopicSpec{Name: name, Partitions: p.partitions})
 	}
 	return specs
+}
+
+// extraTopic makes one more topic and returns its name.
+func (p *pipeline) extraTopic(ctx context.Context, name string) (string, error) {
+	name = p.name + "-" + name
+	return name, p.client.EnsureTopics(ctx, stream.TopicSpec{Name: name, Partitions: p.partitions})
 }
 
 // options reach the engine as store does: no compression on one machine, inserts
@@ -158,9 +173,9 @@ func (p *pipeline) fill(ctx context.Context, w *Workload, messageRows int, progr
 		return 0, nil, fmt.Errorf("fill %s: %w", p.topics.Raw, err)
 	}
 	writer := raw.NewWriter(sealer, p.topics.Raw)
-	ends = make([]int64, partitions)
+	ends = make([]int64, p.partitions)
 	var message []byte
-	for partition, a := range w.RawMessages(partitions, messageRows) {
+	for partition, a := range w.RawMessages(p.partitions, messageRows) {
 		if message, err = writer.AppendAnswers(message[:0], partition, a); err != nil {
 			return rows, nil, fmt.Errorf("fill %s: %w", p.topics.Raw, err)
 		}
@@ -218,7 +233,7 @@ func (s *stages) stop() error {
 // startPseudonymize runs the stage raw → answers.
 func (p *pipeline) startPseudonymize(s *stages) (*pseudonymize.Stage, error) {
 	stage, err := pseudonymize.NewStage(pseudonymize.StageConfig{
-		Client: p.client, Topics: p.topics, Partitions: partitions, Ring: p.ring, Vault: p.vault,
+		Client: p.client, Topics: p.topics, Partitions: p.partitions, Ring: p.ring, Vault: p.vault,
 		PrivateKeys: []*seal.PrivateKey{p.private}, Logger: p.env.Logger,
 	})
 	if err != nil {
@@ -261,7 +276,7 @@ func (p *pipeline) startTransform(s *stages) (*atomic.Int64, error) {
 		return nil, err
 	}
 	reducer, err := transform.NewReducer(transform.ReducerConfig{
-		Client: p.client, Topics: p.topics, Persistence: persistence, Partitions: partitions, Now: time.Now, Logger: p.env.Logger,
+		Client: p.client, Topics: p.topics, Persistence: persistence, Partitions: p.partitions, Now: time.Now, Logger: p.env.Logger,
 	})
 	if err != nil {
 		return nil, err
@@ -287,7 +302,7 @@ func (p *pipeline) consume(s *stages, group, topic string, handler func(partitio
 // progress returns per partition the offset in `raw` up to which everything is
 // stored and scored, -1 for none.
 func (p *pipeline) progress(ctx context.Context) (offsets []int64, err error) {
-	offsets = make([]int64, partitions)
+	offsets = make([]int64, p.partitions)
 	for i := range offsets {
 		offsets[i] = -1
 	}

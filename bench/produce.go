@@ -27,18 +27,18 @@ func (r *runner) produce(ctx context.Context, p *pipeline) error {
 	}
 	for _, way := range []struct {
 		figure, what string
-		run          func(ctx context.Context, brokers []string, topic string, messages []stream.Message, workers int) error
+		run          func(ctx context.Context, brokers []string, to target, messages []stream.Message) error
 	}{
 		{figureProduce, "the same messages of `answers` again, by the product's own produce path over kafka-go", produceByClient(p.client)},
 		{figureWriter, "by kafka-go's Writer, acks of all replicas, one message a batch", produceByWriter},
 		{figureIdem, "by an idempotent producer (franz-go, with its default of one request in flight per broker and acks of all)", produceIdempotent},
 	} {
-		topic := p.name + "-" + way.figure
-		if err := p.client.EnsureTopics(ctx, topicSpec(topic)); err != nil {
+		topic, err := p.extraTopic(ctx, way.figure)
+		if err != nil {
 			return err
 		}
 		started := time.Now()
-		if err := way.run(ctx, r.config.Environment.Brokers, topic, messages, r.config.Workers); err != nil {
+		if err := way.run(ctx, r.config.Environment.Brokers, target{topic, p.partitions, r.config.Workers}, messages); err != nil {
 			return fmt.Errorf("%s: %w", way.figure, err)
 		}
 		r.results.add(way.figure, float64(rows)/time.Since(started).Seconds(), "rows/s", way.what)
@@ -48,9 +48,15 @@ func (r *runner) produce(ctx context.Context, p *pipeline) error {
 	return nil
 }
 
+// target is where producers write, and how many at the same time.
+type target struct {
+	topic               string
+	partitions, workers int
+}
+
 // someMessages reads messages of `answers`, round the partitions.
 func someMessages(ctx context.Context, p *pipeline, n int) (messages []stream.Message, rows int64, err error) {
-	for partition := 0; partition < partitions && len(messages) < n; partition++ {
+	for partition := 0; partition < p.partitions && len(messages) < n; partition++ {
 		_, end, err := p.client.Offsets(ctx, p.topics.Answers, partition)
 		if err != nil {
 			return nil, 0, err
@@ -77,10 +83,10 @@ func someMessages(ctx context.Context, p *pipeline, n int) (messages []stream.Me
 	return messages, rows, nil
 }
 
-func produceByClient(client *stream.Client) func(context.Context, []string, string, []stream.Message, int) error {
-	return func(ctx context.Context, _ []string, topic string, messages []stream.Message, workers int) error {
-		return eachPartition(ctx, messages, workers, func(ctx context.Context, partition int, m *stream.Message) error {
-			_, err := client.Produce(ctx, topic, partition, *m)
+func produceByClient(client *stream.Client) func(context.Context, []string, target, []stream.Message) error {
+	return func(ctx context.Context, _ []string, to target, messages []stream.Message) error {
+		return eachPartition(ctx, to, messages, func(ctx context.Context, partition int, m *stream.Message) error {
+			_, err := client.Produce(ctx, to.topic, partition, *m)
 			return err
 		})
 	}
@@ -88,12 +94,12 @@ func produceByClient(client *stream.Client) func(context.Context, []string, stri
 
 // eachPartition gives message i to partition i modulo their number; a partition
 // has one message under way.
-func eachPartition(ctx context.Context, messages []stream.Message, workers int, produce func(ctx context.Context, partition int, m *stream.Message) error) error {
+func eachPartition(ctx context.Context, to target, messages []stream.Message, produce func(ctx context.Context, partition int, m *stream.Message) error) error {
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(workers)
-	for partition := range partitions {
+	group.SetLimit(to.workers)
+	for partition := range to.partitions {
 		group.Go(func() error {
-			for i := partition; i < len(messages); i += partitions {
+			for i := partition; i < len(messages); i += to.partitions {
 				if err := produce(ctx, partition, &messages[i]); err != nil {
 					return err
 				}
@@ -104,15 +110,15 @@ func eachPartition(ctx context.Context, messages []stream.Message, workers int, 
 	return group.Wait()
 }
 
-func produceByWriter(ctx context.Context, brokers []string, topic string, messages []stream.Message, workers int) error {
+func produceByWriter(ctx context.Context, brokers []string, to target, messages []stream.Message) error {
 	transport := &kafka.Transport{}
 	defer transport.CloseIdleConnections()
 	writer := &kafka.Writer{
-		Addr: kafka.TCP(brokers...), Topic: topic, RequiredAcks: kafka.RequireAll, BatchSize: 1, BatchBytes: stream.MaxMessageBytes,
+		Addr: kafka.TCP(brokers...), Topic: to.topic, RequiredAcks: kafka.RequireAll, BatchSize: 1, BatchBytes: stream.MaxMessageBytes,
 		BatchTimeout: time.Millisecond, Transport: transport,
 		Balancer: kafka.BalancerFunc(func(m kafka.Message, _ ...int) int { return int(m.Key[0]) }),
 	}
-	err := eachPartition(ctx, messages, workers, func(ctx context.Context, partition int, m *stream.Message) error {
+	err := eachPartition(ctx, to, messages, func(ctx context.Context, partition int, m *stream.Message) error {
 		return writer.WriteMessages(ctx, kafka.Message{Key: []byte{byte(partition)}, Value: m.Value})
 	})
 	if closeErr := writer.Close(); err == nil {
@@ -121,14 +127,14 @@ func produceByWriter(ctx context.Context, brokers []string, topic string, messag
 	return err
 }
 
-func produceIdempotent(ctx context.Context, brokers []string, topic string, messages []stream.Message, workers int) error {
+func produceIdempotent(ctx context.Context, brokers []string, to target, messages []stream.Message) error {
 	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.RequiredAcks(kgo.AllISRAcks()), kgo.ProducerBatchMaxBytes(stream.MaxMessageBytes),
 		kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0))
 	if err != nil {
 		return fmt.Errorf("make idempotent producer: %w", err)
 	}
 	defer client.Close()
-	return eachPartition(ctx, messages, workers, func(ctx context.Context, partition int, m *stream.Message) error {
-		return client.ProduceSync(ctx, &kgo.Record{Topic: topic, Partition: int32(partition), Value: m.Value}).FirstErr()
+	return eachPartition(ctx, to, messages, func(ctx context.Context, partition int, m *stream.Message) error {
+		return client.ProduceSync(ctx, &kgo.Record{Topic: to.topic, Partition: int32(partition), Value: m.Value}).FirstErr()
 	})
 }
