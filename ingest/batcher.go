@@ -58,7 +58,8 @@ type batch struct {
 	kind      recordKind
 	columns   columns
 	opened    time.Time
-	urgent    bool
+	awaited   time.Time // when the first request began to wait for it, zero before
+	urgent    bool      // leave at once
 	reserved  int64
 
 	taken chan struct{} // closed when no more rows go in
@@ -178,19 +179,36 @@ func (b *batcher) full(current *batch) bool {
 	return current.columns.rows() >= b.config.MaxBatchRows || current.columns.bytes() >= b.config.MaxBatchBytes
 }
 
-// hurry asks for a batch to leave without lingering: nobody is about to add to
-// it.
-func (b *batcher) hurry(current *batch) {
+// await says that a request has sent its last line and waits for the batch. With
+// urgent, nobody else is sending either, so lingering would gather nothing.
+func (b *batcher) await(current *batch, urgent bool) {
 	p := current.partition
 	p.mu.Lock()
-	open := p.open[current.kind] == current
-	if open {
-		current.urgent = true
+	changed := p.open[current.kind] == current && (current.awaited.IsZero() || urgent && !current.urgent)
+	if changed {
+		if current.awaited.IsZero() {
+			current.awaited = time.Now()
+		}
+		current.urgent = current.urgent || urgent
 	}
 	p.mu.Unlock()
-	if open {
+	if changed {
 		p.signal()
 	}
+}
+
+// unawaitedLingers is how many times the linger a batch may fill while nobody
+// waits for it: the requests that its lines came with are still being read, so it
+// delays no reply, and it becomes larger.
+const unawaitedLingers = 20
+
+// due returns when an open batch has to leave.
+func (b *batcher) due(current *batch) time.Time {
+	latest := current.opened.Add(unawaitedLingers * b.config.Linger)
+	if !current.awaited.IsZero() && current.awaited.Add(b.config.Linger).Before(latest) {
+		return current.awaited.Add(b.config.Linger)
+	}
+	return latest
 }
 
 // run sends the messages of a partition until it is closed and empty.
@@ -227,7 +245,7 @@ func (b *batcher) take(p *partition) (due *batch, wait time.Duration, closed boo
 		if current == nil {
 			continue
 		}
-		left := b.config.Linger - time.Since(current.opened)
+		left := time.Until(b.due(current))
 		switch {
 		case left <= 0 || current.urgent || p.closed || b.full(current):
 			if due == nil || current.opened.Before(due.opened) {

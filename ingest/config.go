@@ -18,7 +18,7 @@ type Config struct {
 	MaxRefusals      int            `yaml:"max_refusals"`           // listed in a reply, the rest is counted; 100
 	RequestTimeout   time.Duration  `yaml:"request_timeout"`        // to send a body; 60 s
 	ClockSkew        time.Duration  `yaml:"clock_skew"`             // how far ahead a publisher's clock may be; 5 min
-	Linger           time.Duration  `yaml:"linger"`                 // how long a row waits for company; 5 ms
+	Linger           time.Duration  `yaml:"linger"`                 // how long a request that has sent its last line waits for the lines of others; 5 ms
 	MaxBatchRows     int            `yaml:"max_batch_rows"`         // rows of a message; 16,384
 	MaxBatchBytes    int            `yaml:"max_batch_bytes"`        // of a message before compression; 2 MiB
 	MaxBufferedBytes int64          `yaml:"max_buffered_bytes"`     // of lines not acknowledged yet; 64 MiB

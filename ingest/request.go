@@ -89,10 +89,9 @@ func (q *request) take(w http.ResponseWriter, r *http.Request, kind recordKind, 
 		q.lines.reset(&q.body, c.config.MaxLineBytes)
 		err = q.read(r.Context(), kind, principal)
 	}
-	if c.reading.Add(-1) == 0 {
-		for i := range q.touched {
-			c.batcher.hurry(q.touched[i].batch)
-		}
+	alone := c.reading.Add(-1) == 0
+	for i := range q.touched {
+		c.batcher.await(q.touched[i].batch, alone)
 	}
 	if err == nil {
 		err = readDeadline(w, time.Time{}) // waiting for Kafka is not the sender's fault
