@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,6 +31,9 @@ type ApacheKafkaConfig struct {
 	// Synced makes every write wait for the disk, like the embedded broker. Kafka
 	// itself trusts replicas instead.
 	Synced bool
+
+	// ShortLived starts faster and then runs slower, for tests.
+	ShortLived bool
 
 	// Properties are added to server.properties and win.
 	Properties map[string]string
@@ -89,7 +93,7 @@ func StartApacheKafka(ctx context.Context, config ApacheKafkaConfig) (*BrokerPro
 		if err == nil {
 			return broker, nil
 		}
-		if !errors.Is(err, errEnded) || free(chosen) || attempt == startAttempts {
+		if !errors.Is(err, errEnded) || free(chosen) || config.Port != 0 && !free(ports{Native: config.Port}) || attempt == startAttempts {
 			return nil, fmt.Errorf("start apache kafka: %w", err)
 		}
 	}
@@ -111,17 +115,13 @@ func (n apacheNode) start(ctx context.Context, attempt int) (*BrokerProcess, por
 	if attempt > 1 {
 		last = ports{}
 	}
-	chosen := ports{Native: n.config.Port}
-	if chosen.Native == 0 {
-		if chosen.Native, err = freePort(last.Native); err != nil {
-			return nil, chosen, err
-		}
-	}
 	// The controller's address is part of what the node remembers, so its port
 	// too stays if it can.
-	if chosen.HTTP, err = freePort(last.HTTP); err != nil {
-		return nil, chosen, err
+	found, err := freePorts(cmp.Or(n.config.Port, last.Native), last.HTTP)
+	if err != nil {
+		return nil, last, err
 	}
+	chosen := ports{Native: cmp.Or(n.config.Port, found[0]), HTTP: found[1]}
 	if err := n.configure(chosen); err != nil {
 		return nil, chosen, err
 	}
@@ -221,9 +221,12 @@ func (n apacheNode) format(ctx context.Context) error {
 // fast and collects garbage on one core.
 func (n apacheNode) command(class string, arguments ...string) *exec.Cmd {
 	flags := []string{
-		fmt.Sprintf("-Xmx%dm", n.config.HeapMB), "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=4", "-XX:+ExitOnOutOfMemoryError", "-Xshare:auto",
+		fmt.Sprintf("-Xmx%dm", n.config.HeapMB), "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-Xshare:auto",
 		"-Djava.awt.headless=true", "-Dlog4j2.configurationFile=" + n.path("log4j2.properties"),
 		"-cp", filepath.Join(n.jars, "*"), class,
+	}
+	if n.config.ShortLived {
+		flags = append([]string{"-XX:TieredStopAtLevel=1"}, flags...)
 	}
 	command := exec.Command(n.java, append(flags, arguments...)...)
 	command.Dir = n.config.Dir

@@ -44,9 +44,11 @@ func StartBrokerProcess(ctx context.Context, dir string, config KafkaConfig) (*B
 			if err != nil {
 				return nil, fmt.Errorf("start kafka process: %w", err)
 			}
-			if chosen, err = freePort(last.Native); err != nil {
+			found, err := freePorts(last.Native)
+			if err != nil {
 				return nil, fmt.Errorf("start kafka process: %w", err)
 			}
+			chosen = found[0]
 		}
 		command := exec.Command(executable, ChildKafka, dir, strconv.Itoa(chosen), strconv.FormatBool(config.UnsyncedWrites))
 		command.Env = []string{"PATH=" + os.Getenv("PATH")}
@@ -55,7 +57,7 @@ func StartBrokerProcess(ctx context.Context, dir string, config KafkaConfig) (*B
 		if err == nil {
 			return broker, nil
 		}
-		if !errors.Is(err, errEnded) || free(ports{Native: chosen}) || attempt == startAttempts {
+		if !errors.Is(err, errEnded) || config.Port != 0 || free(ports{Native: chosen}) || attempt == startAttempts {
 			return nil, fmt.Errorf("start kafka process: %w", err)
 		}
 	}
@@ -67,35 +69,10 @@ func launchBroker(ctx context.Context, command *exec.Cmd, port int, byInput bool
 		return nil, err
 	}
 	b := &BrokerProcess{Address: address(port), process: child, byInput: byInput}
-	if err := b.ready(ctx); err != nil {
+	if err := child.await(ctx, func(ctx context.Context) error { return AnswersKafka(ctx, b.Address) }); err != nil {
 		return nil, errors.Join(err, child.kill())
 	}
 	return b, nil
-}
-
-// ready returns when the broker names itself as the controller.
-func (b *BrokerProcess) ready(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, readyLimit)
-	defer cancel()
-	poll := time.NewTicker(readyPoll)
-	defer poll.Stop()
-	for {
-		err := AnswersKafka(ctx, b.Address)
-		select {
-		case <-b.process.done:
-			return fmt.Errorf("%w: %w", errEnded, b.process.reason())
-		default:
-		}
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-b.process.done:
-		case <-ctx.Done():
-			return fmt.Errorf("wait until it answers: %w (last: %w)", context.Cause(ctx), err)
-		case <-poll.C:
-		}
-	}
 }
 
 // AnswersKafka returns nil when a broker at the address knows itself among the

@@ -18,8 +18,6 @@ import (
 )
 
 const (
-	readyPoll       = 10 * time.Millisecond
-	readyLimit      = time.Minute // loading many parts after a crash takes long
 	handshakeLimit  = 5 * time.Second
 	clickHouseGrace = 30 * time.Second
 )
@@ -60,13 +58,11 @@ func prepare(config Config) (ClickHouse, error) {
 // when somebody took one between its choice and its use.
 func startChild(ctx context.Context, config Config, library string, connection ClickHouse) (*child, error) {
 	for attempt := 1; ; attempt++ {
-		var chosen ports
-		var err error
-		for _, p := range []*int{&chosen.Native, &chosen.HTTP} {
-			if *p, err = freePort(0); err != nil {
-				return nil, err
-			}
+		found, err := freePorts(0, 0)
+		if err != nil {
+			return nil, err
 		}
+		chosen := ports{Native: found[0], HTTP: found[1]}
 		c, err := launch(ctx, config, library, connection, chosen)
 		if err == nil {
 			return c, nil
@@ -113,37 +109,14 @@ func launch(ctx context.Context, config Config, library string, connection Click
 		return nil, err
 	}
 	c := &child{process: p, ports: chosen}
-	if err := c.ready(ctx, connection); err != nil {
+	if err := p.await(ctx, func(ctx context.Context) error { return c.handshake(ctx, connection) }); err != nil {
 		return nil, errors.Join(err, p.kill())
 	}
 	return c, nil
 }
 
-// errEnded marks a child that ended before it answered.
-var errEnded = errors.New("ended before it was ready")
-
-// ready returns when the server has accepted our password: nobody else's server
+// handshake succeeds when the server accepts our password: nobody else's server
 // on that port would.
-func (c *child) ready(ctx context.Context, connection ClickHouse) error {
-	ctx, cancel := context.WithTimeout(ctx, readyLimit)
-	defer cancel()
-	poll := time.NewTicker(readyPoll)
-	defer poll.Stop()
-	for {
-		err := c.handshake(ctx, connection)
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-c.process.done:
-			return fmt.Errorf("%w: %w", errEnded, c.process.reason())
-		case <-ctx.Done():
-			return fmt.Errorf("wait until it answers: %w (last: %w)", context.Cause(ctx), err)
-		case <-poll.C:
-		}
-	}
-}
-
 func (c *child) handshake(ctx context.Context, connection ClickHouse) error {
 	client, err := ch.Dial(ctx, ch.Options{
 		Address: address(c.ports.Native), User: connection.User, Password: connection.Password,

@@ -232,5 +232,3 @@ func listen(wanted, last int) (net.Listener, error) {
 	}
 	return listener, nil
 }
-
-func portOf(l net.Listener) int { return l.Addr().(*net.TCPAddr).Port }

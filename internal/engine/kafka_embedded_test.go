@@ -1,7 +1,6 @@
 package engine_test
 
 import (
-	"context"
 	"errors"
 	"net"
 	"slices"
@@ -234,12 +233,11 @@ func TestGroupsAndOffsets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	generation, err := consumer.Next(ctx)
-	if err != nil {
-		t.Fatalf("join group: %v", err)
-	}
+	var generation *kafka.Generation
+	enginetest.Eventually(t, time.Minute, "join the group", func() (err error) {
+		generation, err = consumer.Next(t.Context()) // fails while the broker makes its topic of offsets
+		return err
+	})
 	if n := len(generation.Assignments[topic]); n != 2 {
 		t.Errorf("partitions assigned = %d, want 2", n)
 	}

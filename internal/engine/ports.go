@@ -29,22 +29,25 @@ func checkAddresses(addresses []string) error {
 	return nil
 }
 
-// freePort returns the wanted loopback port, or any free one when it is 0 or
-// taken.
-func freePort(wanted int) (int, error) {
-	listener, err := net.Listen("tcp", address(wanted))
-	if err != nil && wanted != 0 {
-		listener, err = net.Listen("tcp", address(0))
+// freePorts returns distinct loopback ports, for each the wanted one, or any free
+// one when that is 0 or taken.
+func freePorts(wanted ...int) (found []int, err error) {
+	for _, w := range wanted {
+		listener, err := net.Listen("tcp", address(w))
+		if err != nil && w != 0 {
+			listener, err = net.Listen("tcp", address(0))
+		}
+		if err != nil {
+			return nil, fmt.Errorf("find a free port: %w", err)
+		}
+		// Held until all are found, so that none is found twice.
+		defer func() { err = errors.Join(err, listener.Close()) }()
+		found = append(found, portOf(listener))
 	}
-	if err != nil {
-		return 0, fmt.Errorf("find a free port: %w", err)
-	}
-	port := listener.Addr().(*net.TCPAddr).Port
-	if err := listener.Close(); err != nil {
-		return 0, fmt.Errorf("release port %d: %w", port, err)
-	}
-	return port, nil
+	return found, nil
 }
+
+func portOf(l net.Listener) int { return l.Addr().(*net.TCPAddr).Port }
 
 func address(port int) string { return net.JoinHostPort(loopback, strconv.Itoa(port)) }
 

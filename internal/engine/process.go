@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,14 @@ import (
 	"syscall"
 	"time"
 )
+
+const (
+	readyPoll  = 10 * time.Millisecond
+	readyLimit = time.Minute // loading many parts after a crash takes long
+)
+
+// errEnded marks a child that ended before it answered.
+var errEnded = errors.New("ended before it was ready")
 
 // process is a child that stops when its standard input is closed, which the
 // death of this process does too.
@@ -63,6 +72,48 @@ func (p *process) ended() bool {
 		return true
 	default:
 		return false
+	}
+}
+
+// whileAlive returns a context that ends with ctx, after the limit, and when the
+// child ends. The caller calls stop.
+func (p *process) whileAlive(ctx context.Context, limit time.Duration) (alive context.Context, stop func()) {
+	alive, cancel := context.WithTimeout(ctx, limit)
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		select {
+		case <-p.done:
+			cancel()
+		case <-alive.Done():
+		}
+	})
+	return alive, func() {
+		cancel()
+		watch.Wait()
+	}
+}
+
+// await calls try until it returns nil: then the child is ready.
+func (p *process) await(ctx context.Context, try func(context.Context) error) error {
+	alive, stop := p.whileAlive(ctx, readyLimit)
+	defer stop()
+	poll := time.NewTicker(readyPoll)
+	defer poll.Stop()
+	for {
+		err := try(alive)
+		if p.ended() { // who answered was somebody else
+			return fmt.Errorf("%w: %w", errEnded, p.reason())
+		}
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-alive.Done():
+			if !p.ended() {
+				return fmt.Errorf("wait until it answers: %w (last: %w)", context.Cause(alive), err)
+			}
+		case <-poll.C:
+		}
 	}
 }
 
