@@ -20,7 +20,7 @@ type RefitConfig struct {
 	// Slopes lets items differ in discrimination (2PL). Their spread is estimated
 	// too, so that it vanishes where the data do not show it.
 	Slopes bool
-	// MaxRounds bounds the rounds, default 500.
+	// MaxRounds bounds the rounds, default 200.
 	MaxRounds int
 	// Tolerance ends the rounds when no difficulty moves more, default 1e-4 logits.
 	Tolerance float64
@@ -46,11 +46,19 @@ type Scale struct {
 	Converged  bool
 }
 
-// The quadrature of skill: points at equal distance, in logits.
+// The quadrature of skill: points at equal distance from -reach to reach, in
+// logits, so close that the posterior of the best known learner covers a few.
 const (
-	quadraturePoints = 49
-	quadratureReach  = 6.0
+	quadratureReach = 6.0
+	minPoints       = 41
+	maxPoints       = 241
+	pointsPerError  = 1.5 // points per standard error of a skill
+	minWeight       = 1e-12
 )
+
+// newtonSteps per item and round: more would only follow expectations that the
+// next round changes.
+const newtonSteps = 3
 
 // Bounds on variances that are estimated, so that no population degenerates.
 const (
@@ -64,7 +72,7 @@ const (
 // bits.
 func Refit(log []Response, learners, items int, c RefitConfig) (*Scale, error) {
 	if c.MaxRounds == 0 {
-		c.MaxRounds = 500
+		c.MaxRounds = 200
 	}
 	if c.Tolerance == 0 {
 		c.Tolerance = 1e-4
@@ -94,19 +102,17 @@ type refit struct {
 	scale  *Scale
 	first  []int32 // answers of learner u: log[first[u]:first[u+1]]
 	log    []Response
-	node   [quadraturePoints]float64
-	prior  [quadraturePoints]float64 // log weight of a node in the population
-	// Per item and node: log P(wrong), the expected number of answers, and of
+	node   []float64
+	prior  []float64 // log weight of a node in the population
+	weight []float64 // of the nodes, for the learner at hand
+	// Per item, node by node: log P(wrong), the expected number of answers, and of
 	// right ones.
-	wrong, count, right [][quadraturePoints]float64
+	wrong, count, right []float64
 }
 
 func newRefit(log []Response, learners, items int, c RefitConfig) *refit {
 	f := &refit{
 		config: c, first: make([]int32, learners+1), log: make([]Response, len(log)),
-		wrong: make([][quadraturePoints]float64, items),
-		count: make([][quadraturePoints]float64, items),
-		right: make([][quadraturePoints]float64, items),
 		scale: &Scale{
 			Difficulty: make([]Gaussian, items), Relative: make([]float64, items), Slope: make([]float64, items),
 			Skill: make([]Gaussian, learners), Learners: Gaussian{Variance: 1}, Items: Gaussian{Variance: 1},
@@ -115,14 +121,13 @@ func newRefit(log []Response, learners, items int, c RefitConfig) *refit {
 	if c.Slopes {
 		f.scale.Slopes = 0.1
 	}
-	for q := range f.node {
-		f.node[q] = quadratureReach * (2*float64(q)/(quadraturePoints-1) - 1)
-	}
 	// Counting sort by learner keeps the order of the log.
 	for _, r := range log {
 		f.first[r.Learner+1]++
 	}
+	var most int32
 	for u := range learners {
+		most = max(most, f.first[u+1])
 		f.first[u+1] += f.first[u]
 	}
 	next := append([]int32(nil), f.first...)
@@ -130,8 +135,26 @@ func newRefit(log []Response, learners, items int, c RefitConfig) *refit {
 		f.log[next[r.Learner]] = r
 		next[r.Learner]++
 	}
+	f.place(int(most), items)
 	f.begin()
 	return f
+}
+
+// place chooses the nodes. An answer tells at most 1/4 about a skill.
+func (f *refit) place(mostAnswers, items int) {
+	points := int(2 * quadratureReach * pointsPerError * math.Sqrt(float64(mostAnswers)/4))
+	points = max(minPoints, min(points, maxPoints)) | 1
+	f.node, f.prior, f.weight = make([]float64, points), make([]float64, points), make([]float64, points)
+	for q := range f.node {
+		f.node[q] = quadratureReach * (2*float64(q)/float64(points-1) - 1)
+	}
+	f.wrong, f.count, f.right = make([]float64, points*items), make([]float64, points*items), make([]float64, points*items)
+}
+
+// of returns the nodes of item i in a column.
+func (f *refit) of(column []float64, i int) []float64 {
+	n := len(f.node)
+	return column[i*n : (i+1)*n : (i+1)*n]
 }
 
 // begin starts the difficulties at the logit of the share of wrong answers.
@@ -155,24 +178,27 @@ func (f *refit) expect() {
 	for q, x := range f.node {
 		f.prior[q] = -0.5 * x * x / s.Learners.Variance
 	}
-	for i := range f.wrong {
+	for i := range s.Slope {
+		wrong := f.of(f.wrong, i)
 		for q, x := range f.node {
-			f.wrong[i][q] = -softplus(float64(s.Slope[i] * (x - s.Difficulty[i].Mean)))
+			wrong[q] = -softplus(float64(s.Slope[i] * (x - s.Difficulty[i].Mean)))
 		}
-		f.count[i] = [quadraturePoints]float64{}
-		f.right[i] = [quadraturePoints]float64{}
 	}
+	clear(f.count)
+	clear(f.right)
 	for u := range s.Skill {
 		answers := f.log[f.first[u]:f.first[u+1]]
-		weight := f.posterior(answers)
+		first, last := f.posterior(answers)
 		var mean, square float64
-		for q, w := range weight {
+		for q := first; q < last; q++ {
+			w := f.weight[q]
 			mean += float64(w * f.node[q])
 			square += float64(w * f.node[q] * f.node[q])
 		}
 		s.Skill[u] = Gaussian{Mean: mean, Variance: max(square-float64(mean*mean), 1e-9)}
+		weight := f.weight[first:last]
 		for _, r := range answers {
-			count, right := &f.count[r.Item], &f.right[r.Item]
+			count, right := f.of(f.count, int(r.Item))[first:last], f.of(f.right, int(r.Item))[first:last]
 			for q, w := range weight {
 				count[q] += w
 				right[q] += float64(w * r.Score)
@@ -181,31 +207,42 @@ func (f *refit) expect() {
 	}
 }
 
-// posterior returns the weights of the nodes, given a learner's answers.
-func (f *refit) posterior(answers []Response) [quadraturePoints]float64 {
-	l := f.prior
+// posterior sets the weights of the nodes, given a learner's answers, and returns
+// the range of nodes outside which there is no weight.
+func (f *refit) posterior(answers []Response) (first, last int) {
+	l := f.weight
+	copy(l, f.prior)
+	var slope, offset float64
 	for _, r := range answers {
-		wrong := &f.wrong[r.Item]
+		// score·log P(right) + (1-score)·log P(wrong), as their logit is a(x-b).
 		a := float64(r.Score * f.scale.Slope[r.Item])
-		b := f.scale.Difficulty[r.Item].Mean
-		for q := range l {
-			// score·log P(right) + (1-score)·log P(wrong), as their logit is a(x-b).
-			l[q] += wrong[q] + float64(a*(f.node[q]-b))
+		slope += a
+		offset -= float64(a * f.scale.Difficulty[r.Item].Mean)
+		for q, x := range f.of(f.wrong, int(r.Item)) {
+			l[q] += x
 		}
 	}
-	top := l[0]
-	for _, x := range l {
-		top = max(top, x)
+	top := math.Inf(-1)
+	for q, x := range f.node {
+		l[q] += offset + float64(slope*x)
+		top = max(top, l[q])
 	}
 	var sum float64
 	for q, x := range l {
 		l[q] = Exp(x - top)
 		sum += l[q]
 	}
+	first, last = len(l), 0
 	for q := range l {
 		l[q] = float64(l[q] / sum)
+		if l[q] > minWeight {
+			first = min(first, q)
+			last = q + 1
+		} else {
+			l[q] = 0
+		}
 	}
-	return l
+	return first, last
 }
 
 // maximize moves the difficulties, slopes and populations to where the expected
@@ -218,11 +255,8 @@ func (f *refit) maximize() float64 {
 		f.maximizeItem(i)
 		largest = max(largest, math.Abs(s.Difficulty[i].Mean-before))
 	}
-	var skill, mean float64
-	for _, g := range s.Skill {
-		skill += float64(g.Mean*g.Mean) + g.Variance
-	}
-	s.Learners.Variance = bound(skill/float64(len(s.Skill)), minPopulationVariance, maxPopulationVariance)
+	s.Learners.Variance = bound(f.recentre(), minPopulationVariance, maxPopulationVariance)
+	var mean float64
 	for _, g := range s.Difficulty {
 		mean += g.Mean
 	}
@@ -242,21 +276,44 @@ func (f *refit) maximize() float64 {
 	return largest
 }
 
+// recentre lets the mean of the population move for this round, and then puts it
+// back at 0 by shifting all difficulties: without it, a shift that skills and
+// difficulties have in common takes hundreds of rounds. It returns the variance
+// of the skills.
+func (f *refit) recentre() float64 {
+	s := f.scale
+	var mean, square float64
+	for _, g := range s.Skill {
+		mean += g.Mean
+		square += float64(g.Mean*g.Mean) + g.Variance
+	}
+	n := float64(len(s.Skill))
+	mean /= n
+	for i := range s.Difficulty {
+		s.Difficulty[i].Mean -= mean
+	}
+	return square/n - float64(mean*mean)
+}
+
 // maximizeItem takes Newton steps for the difficulty and the log slope of item i
 // at the expected counts.
 func (f *refit) maximizeItem(i int) {
 	s := f.scale
 	b, l := s.Difficulty[i].Mean, Log(s.Slope[i])
-	for range 8 {
+	count, right := f.of(f.count, i), f.of(f.right, i)
+	for range newtonSteps {
 		a := Exp(l)
 		gb := -(b - s.Items.Mean) / s.Items.Variance
 		hb := 1 / s.Items.Variance
 		var gl, hl, hbl float64
 		for q, x := range f.node {
-			p := Sigmoid(float64(a * (x - b)))
-			e := f.right[i][q] - float64(f.count[i][q]*p)
-			h := float64(f.count[i][q] * p * (1 - p))
+			if count[q] == 0 {
+				continue
+			}
 			d := float64(a * (x - b)) // of the logit with the log slope; with b it is -a
+			p := Sigmoid(d)
+			e := right[q] - float64(count[q]*p)
+			h := float64(count[q] * p * (1 - p))
 			gb -= float64(a * e)
 			hb += float64(a * a * h)
 			gl += float64(d * e)
@@ -277,7 +334,7 @@ func (f *refit) maximizeItem(i int) {
 		b += float64(scale * db)
 		l = bound(l+float64(scale*dl), -2, 2)
 		s.Difficulty[i].Variance = 1 / hb
-		if math.Abs(db)+math.Abs(dl) < 1e-9 {
+		if math.Abs(db)+math.Abs(dl) < 1e-6 {
 			break
 		}
 	}
@@ -292,10 +349,12 @@ func (f *refit) slopeVariance(i int) float64 {
 		return 0
 	}
 	h := 1 / s.Slopes
-	for q, x := range f.node {
-		d := float64(s.Slope[i] * (x - s.Difficulty[i].Mean))
-		p := Sigmoid(d)
-		h += float64(d * d * f.count[i][q] * p * (1 - p))
+	for q, n := range f.of(f.count, i) {
+		if n > 0 {
+			d := float64(s.Slope[i] * (f.node[q] - s.Difficulty[i].Mean))
+			p := Sigmoid(d)
+			h += float64(d * d * n * p * (1 - p))
+		}
 	}
 	return 1 / h
 }

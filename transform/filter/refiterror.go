@@ -75,15 +75,15 @@ func (f *refit) eachLearner(visit func(answers []Response, w []float64, total fl
 	var w []float64
 	for u := range f.scale.Skill {
 		answers := f.log[f.first[u]:f.first[u+1]]
-		weight := f.posterior(answers)
+		first, last := f.posterior(answers)
 		w = w[:0]
 		total := 1 / f.scale.Learners.Variance
 		for _, r := range answers {
-			a, wrong := f.scale.Slope[r.Item], &f.wrong[r.Item]
+			a, wrong := f.scale.Slope[r.Item], f.of(f.wrong, int(r.Item))
 			var sum float64
-			for q, x := range weight {
+			for q := first; q < last; q++ {
 				p := Exp(wrong[q]) // P(wrong)
-				sum += float64(x * p * (1 - p))
+				sum += float64(f.weight[q] * p * (1 - p))
 			}
 			w = append(w, sum)
 			total += float64(a * a * sum)
