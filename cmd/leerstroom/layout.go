@@ -20,7 +20,9 @@ import (
 //	exports/             what `leerstroom export` writes by default
 type layout struct{ data string }
 
-func (l layout) path(name ...string) string { return filepath.Join(append([]string{l.data}, name...)...) }
+func (l layout) path(name ...string) string {
+	return filepath.Join(append([]string{l.data}, name...)...)
+}
 
 func (l layout) tokenKeys() string { return l.path("keys", "tokens.json") }
 

@@ -10,8 +10,8 @@ import (
 
 	"github.com/leerstroom/leerstroom/ingest"
 	"github.com/leerstroom/leerstroom/ingest/raw"
-	"github.com/leerstroom/leerstroom/internal/answer"
 	"github.com/leerstroom/leerstroom/internal/access"
+	"github.com/leerstroom/leerstroom/internal/answer"
 	"github.com/leerstroom/leerstroom/pseudonymize"
 	"github.com/leerstroom/leerstroom/pseudonymize/keyring"
 	"github.com/leerstroom/leerstroom/query"
