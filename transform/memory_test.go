@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"strings"
 	"sync"
 
@@ -266,21 +265,4 @@ func (m *memory) LoadSnapshot(_ context.Context, atMost uint64) (version uint64,
 		rows.AppendRange(&saved, 0, saved.Len())
 	}
 	return version, rows, nil
-}
-
-// skillRows returns what a partition has become.
-func (m *memory) skillRows(partition int) map[layerName]skillRow {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	all := make(map[layerName]skillRow)
-	for name, s := range m.skills[partition] {
-		all[name] = rowOf(&s.rows, 0)
-	}
-	return all
-}
-
-func (m *memory) sumRows(partition int) map[componentName]oracleSum {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return maps.Clone(m.sums[partition])
 }

@@ -8,10 +8,10 @@ import (
 	"github.com/leerstroom/leerstroom/internal/stream"
 )
 
-// headerRemaining tells how many further messages of `skills` with the same raw
+// HeaderRemaining tells how many further messages of `skills` with the same raw
 // offset follow; 0 and absence mean none. Only a message that would be too large
 // is split.
-const headerRemaining = "remaining"
+const HeaderRemaining = "remaining"
 
 // requestBytes is how many bytes of values go into one produce request, unless
 // one alone is larger.
@@ -87,10 +87,10 @@ func (r *run) record(m *stream.Message) error {
 }
 
 func remainingOf(m *stream.Message) (int64, error) {
-	if m.Header(headerRemaining) == nil {
+	if m.Header(HeaderRemaining) == nil {
 		return 0, nil
 	}
-	return m.Int64(headerRemaining)
+	return m.Int64(HeaderRemaining)
 }
 
 // produce writes messages of `skills`, in as few requests as their size allows.
@@ -122,7 +122,7 @@ func (o *outgoing) message(out []byte) stream.Message {
 		stream.DigestHeader(value),
 	}}
 	if o.remaining > 0 {
-		m.Headers = append(m.Headers, stream.Int64Header(headerRemaining, o.remaining))
+		m.Headers = append(m.Headers, stream.Int64Header(HeaderRemaining, o.remaining))
 	}
 	return m
 }

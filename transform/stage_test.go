@@ -26,7 +26,9 @@ type world struct {
 	client      *stream.Client
 	topics      stream.Topics
 	store       *memory
-	clock       atomic.Int64 // nanoseconds
+	persistence transform.Persistence // the memory store unless the test says otherwise
+	skillsBytes int                   // limit of a message of skills, 0 = the usual
+	clock       atomic.Int64          // nanoseconds
 	messages    [][]*answer.Columns
 	deadLetters atomic.Int64
 }
@@ -34,6 +36,7 @@ type world struct {
 func newWorld(t testing.TB, random *rand.Rand, partitions int) *world {
 	t.Helper()
 	w := &world{t: t, random: random, partitions: partitions, client: newClient(t), store: newMemory(), messages: make([][]*answer.Columns, partitions)}
+	w.persistence = w.store
 	w.topics = newTopics(t, w.client, partitions)
 	return w
 }
@@ -105,16 +108,16 @@ type process struct {
 func (w *world) start() *process {
 	w.t.Helper()
 	catalog := transform.NewCatalog()
-	snapshots, err := transform.NewSnapshots(transform.SnapshotsConfig{Client: w.client, Topic: w.topics.Items, Persistence: w.store, Catalog: catalog, Window: 3})
+	snapshots, err := transform.NewSnapshots(transform.SnapshotsConfig{Client: w.client, Topic: w.topics.Items, Persistence: w.persistence, Catalog: catalog, Window: 3})
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	stage, err := transform.NewStage(transform.StageConfig{Client: w.client, Topics: w.topics, Persistence: w.store, Snapshots: snapshots, Catalog: catalog,
+	stage, err := transform.NewStage(transform.StageConfig{Client: w.client, Topics: w.topics, Persistence: w.persistence, Snapshots: snapshots, Catalog: catalog, MaxSkillsBytes: w.skillsBytes,
 		DeadLetter: func(context.Context, int, string, *stream.Message) error { w.deadLetters.Add(1); return nil }, Now: w.now, NormInterval: 3 * time.Second})
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	reducer, err := transform.NewReducer(transform.ReducerConfig{Client: w.client, Topics: w.topics, Persistence: w.store, Partitions: w.partitions, Now: w.now})
+	reducer, err := transform.NewReducer(transform.ReducerConfig{Client: w.client, Topics: w.topics, Persistence: w.persistence, Partitions: w.partitions, Now: w.now})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -253,43 +256,78 @@ func (w *world) verify() {
 			}
 			sameMaps(w.t, fmt.Sprintf("partition %d, skills of raw offset %d", partition, c.RawOffset), rows, expected)
 			if w.t.Failed() {
+				w.show(log)
 				return
 			}
 		}
-		sameMaps(w.t, "stored skills", w.store.skillRows(partition), o.rows())
-		sameMaps(w.t, "stored sums", w.store.sumRows(partition), sumsOf(o))
-		w.verifyNorms(partition, o)
-		w.verifyArchive(partition)
+		restored, err := w.persistence.Restore(w.t.Context(), partition)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		sameMaps(w.t, "stored skills", unordered(&restored.Skills), o.rows())
+		sameMaps(w.t, "stored sums", sumRowsOf(&restored.Sums), sumsOf(o))
+		if w.persistence == w.store {
+			w.verifyNorms(partition, o)
+			w.verifyArchive(partition)
+		}
 	}
 }
 
-// firstMessage returns what readers take for a raw offset: the messages of the
-// first complete series.
+// unordered turns columns into rows that need not stand in any order.
+func unordered(r *transform.SkillRows) map[layerName]skillRow {
+	all := make(map[layerName]skillRow, r.Len())
+	for i := range r.Len() {
+		all[layerName{r.Learner[i], r.Layer[i], r.Key[i]}] = rowOf(r, i)
+	}
+	return all
+}
+
+// firstMessage returns what readers take for a raw offset: the first message,
+// and when that announces more, the rest of the first complete series. All
+// messages of a raw offset carry the same rows, whoever cut them.
 func (w *world) firstMessage(log []stream.Message, rawOffset int64) (version uint64, rows map[layerName]skillRow, found bool) {
 	w.t.Helper()
+	rows = make(map[layerName]skillRow)
 	decoder := transform.NewDecoder()
 	var decoded transform.SkillRows
 	for i := range log {
-		raw, err := log[i].Int64(stream.HeaderRawOffset)
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		if raw != rawOffset {
+		m := &log[i]
+		if w.int64(m, stream.HeaderRawOffset) != rawOffset {
 			continue
 		}
-		if err := log[i].CheckDigest(); err != nil {
+		if err := m.CheckDigest(); err != nil {
 			w.t.Fatal(err)
 		}
-		if err := decoder.Skills(log[i].Value, &decoded); err != nil {
+		if err := decoder.Skills(m.Value, &decoded); err != nil {
 			w.t.Fatal(err)
 		}
-		snapshot, err := log[i].Int64(stream.HeaderSnapshot)
-		if err != nil {
-			w.t.Fatal(err)
+		version, found = uint64(w.int64(m, stream.HeaderSnapshot)), true
+		for name, row := range cloneRows(skillRowsOf(w.t, &decoded)) {
+			rows[name] = row
 		}
-		return uint64(snapshot), cloneRows(skillRowsOf(w.t, &decoded)), true
+		if m.Header(transform.HeaderRemaining) == nil {
+			break
+		}
 	}
-	return 0, nil, false
+	return version, rows, found
+}
+
+// show prints what a log of skills says of itself.
+func (w *world) show(log []stream.Message) {
+	for i := range log {
+		m := &log[i]
+		w.t.Logf("offset %d: raw offset %d, snapshot %d, digest %x, remaining %x", m.Offset, w.int64(m, stream.HeaderRawOffset),
+			w.int64(m, stream.HeaderSnapshot), m.Header(stream.HeaderDigest), m.Header(transform.HeaderRemaining))
+	}
+}
+
+func (w *world) int64(m *stream.Message, header string) int64 {
+	w.t.Helper()
+	value, err := m.Int64(header)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return value
 }
 
 // cloneRows copies the texts, which point into the decoder's memory.
@@ -371,6 +409,9 @@ func TestStageSurvives(t *testing.T) {
 
 func survive(t *testing.T, random *rand.Rand) {
 	w := newWorld(t, random, 2)
+	if random.IntN(2) == 0 {
+		w.skillsBytes = 6000 // most messages of skills are split
+	}
 	for partition := range w.partitions {
 		load := newWorkload(random, 30, 60)
 		for rawOffset := range int64(40) {
