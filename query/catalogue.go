@@ -1,7 +1,6 @@
 package query
 
 import (
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -90,8 +89,6 @@ func (n *names[T]) intern(name string) uint32 {
 // at returns the value of a number that intern has given.
 func (n *names[T]) at(i uint32) T { return (*n.values.Load())[i] }
 
-func (n *names[T]) len() int { return len(*n.values.Load()) }
-
 // all returns all values in the order of their numbers. The caller must not
 // write to it.
 func (n *names[T]) all() []T { return *n.values.Load() }
@@ -141,14 +138,4 @@ func (c *catalogue) findGoal(name string) (*domain, bool) {
 		return nil, false
 	}
 	return c.goals.at(i), true
-}
-
-// goalNames returns the names of all goals, sorted.
-func (c *catalogue) goalNames() []string {
-	var list []string
-	for _, d := range c.goals.all() {
-		list = append(list, d.name)
-	}
-	slices.Sort(list)
-	return list
 }
