@@ -177,3 +177,30 @@ func TestErasureLeavesATombstone(t *testing.T) {
 		t.Error("an erased learner came back with a restored backup")
 	}
 }
+
+func TestCheckFindsWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	d := deploy(t)
+	p := d.open(t, vault.Own)
+	must(t, p.Create(t.Context(), number(5), false))
+	must(t, p.Merge(t.Context(), las("pupil 1"), las("pupil 2")))
+	check := func(what string, sound bool, missing int) {
+		t.Helper()
+		f, err := d.vault(t).Check(t.Context(), 1)
+		must(t, err)
+		if f.Sound() != sound || f.Missing != missing || !f.WholeLog {
+			t.Errorf("Check %s = %+v, want sound %v, %d missing", what, f, sound, missing)
+		}
+	}
+	check("before a flush", true, 0)
+	must(t, p.Flush(t.Context()))
+	check("after a flush", true, 0)
+	change := func(statement string) {
+		must(t, d.conn.Exec(t.Context(), "ALTER TABLE "+d.database+".identities "+statement+" SETTINGS mutations_sync = 2"))
+	}
+	key := "(SELECT min(key) FROM " + d.database + ".identities WHERE kind = 'alias')"
+	change("UPDATE flags = 1 WHERE kind = 'learner' AND flags = 0")
+	check("after flags were changed", false, 0)
+	change("DELETE WHERE kind = 'alias' AND key = " + key)
+	check("after an alias was deleted", false, 1)
+}
