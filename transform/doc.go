@@ -11,6 +11,11 @@
 //	             │          ▼
 //	          items ◀─ Reducer ◀─ item-sums
 //
+// Which snapshot a message was read against is recorded with its skills: a
+// message of `skills` stands when it landed where its writer expected it (see
+// Stands), so that of two workers that hold a partition at the same time only one
+// moves it on, and a replay adopts what that one used.
+//
 // What is written is always an absolute state under a key with the position in
 // the log that it reflects, so that writing it again, or an older one later,
 // changes nothing.

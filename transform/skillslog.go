@@ -8,10 +8,25 @@ import (
 	"github.com/leerstroom/leerstroom/internal/stream"
 )
 
-// HeaderRemaining tells how many further messages of `skills` with the same raw
-// offset follow; 0 and absence mean none. Only a message that would be too large
-// is split.
-const HeaderRemaining = "remaining"
+// Headers of messages of `skills`.
+const (
+	// HeaderExpected is the offset at which its writer expected a message to land.
+	HeaderExpected = "expected-offset"
+	// HeaderRemaining tells how many further messages with the same raw offset
+	// follow; absence means none. Only what would be too large is split.
+	HeaderRemaining = "remaining"
+)
+
+// Stands tells whether a message of `skills` counts. It does when it landed where
+// its writer expected it: then the writer knew everything before it. One that
+// landed elsewhere is the second attempt of a retry, or comes from a worker that
+// had lost the partition and may have computed it from a state that no longer
+// holds. All readers must drop it. So appending to the log is a compare-and-swap,
+// without a coordinator.
+func Stands(m *stream.Message) (bool, error) {
+	expected, err := m.Int64(HeaderExpected)
+	return expected == m.Offset, err
+}
 
 // requestBytes is how many bytes of values go into one produce request, unless
 // one alone is larger.
@@ -26,8 +41,7 @@ type recorded struct {
 	complete  bool // all its messages are there
 }
 
-// readSkills reads the messages of `skills` after the durable state. Of several
-// for a raw offset the first counts, as for every reader.
+// readSkills reads the messages of `skills` after the durable state.
 func (r *run) readSkills(ctx context.Context) error {
 	topic := r.config.Topics.Skills
 	first, end, err := r.config.Client.Offsets(ctx, topic, r.partition)
@@ -55,6 +69,9 @@ func (r *run) readSkills(ctx context.Context) error {
 }
 
 func (r *run) record(m *stream.Message) error {
+	if stands, err := Stands(m); err != nil || !stands {
+		return err
+	}
 	rawOffset, err := m.Int64(stream.HeaderRawOffset)
 	if err != nil {
 		return err
@@ -116,6 +133,7 @@ func (r *run) produce(ctx context.Context, w *workspace, produced []outgoing) er
 func (o *outgoing) message(out []byte) stream.Message {
 	value := out[o.begin:o.end]
 	m := stream.Message{Value: value, Headers: []stream.Header{
+		{}, // expected offset
 		{Key: stream.HeaderSchema, Value: []byte(SchemaSkills)},
 		stream.Int64Header(stream.HeaderRawOffset, o.unit.rawOffset),
 		stream.Int64Header(stream.HeaderSnapshot, int64(o.unit.snapshot.Version())),
@@ -127,79 +145,75 @@ func (o *outgoing) message(out []byte) stream.Message {
 	return m
 }
 
-// send writes one request and makes sure that nobody else wrote in between. What
-// is written after a raw offset was passed is dropped by every reader; a copy of
-// these very messages is the first attempt of a retry.
+// send writes one request, again until it stands or somebody else is at work.
 func (r *run) send(ctx context.Context, messages []stream.Message) error {
-	topic := r.config.Topics.Skills
-	base, err := r.config.Client.Produce(ctx, topic, r.partition, messages...)
-	if err != nil {
-		return err
-	}
-	if base != r.skillsNext {
-		if err := r.inspect(ctx, base, messages); err != nil {
-			return fmt.Errorf("produce to %s/%d: offset %d instead of %d: %w", topic, r.partition, base, r.skillsNext, err)
+	topic, count := r.config.Topics.Skills, int64(len(messages))
+	for {
+		for i := range messages {
+			messages[i].Headers[0] = stream.Int64Header(HeaderExpected, r.skillsNext+int64(i))
 		}
-	}
-	r.skillsNext = base + int64(len(messages))
-	r.skillsOffset = r.skillsNext - 1
-	return nil
-}
-
-// inspect reads what others wrote before the messages at base.
-func (r *run) inspect(ctx context.Context, base int64, messages []stream.Message) error {
-	if base < r.skillsNext {
-		return fmt.Errorf("the topic was made anew: %w", errOvertaken)
-	}
-	ours := make(map[[2]int64]*stream.Message, len(messages))
-	oldest, err := messages[0].Int64(stream.HeaderRawOffset)
-	if err != nil {
-		return err
-	}
-	for i := range messages {
-		key, err := placeOf(&messages[i])
+		base, err := r.config.Client.Produce(ctx, topic, r.partition, messages...)
 		if err != nil {
 			return err
 		}
-		ours[key] = &messages[i]
+		expected := r.skillsNext
+		stands := base == expected
+		if !stands {
+			if stands, err = r.inspect(ctx, base, messages); err != nil {
+				return fmt.Errorf("produce to %s/%d: offset %d instead of %d: %w", topic, r.partition, base, expected, err)
+			}
+		}
+		r.skillsNext = base + count
+		if stands {
+			r.skillsOffset = expected + count - 1
+			return nil
+		}
 	}
+}
+
+// inspect reads what lies between the expected offset and base. It tells whether
+// the messages stand there: written by the first attempt of a retry, or by
+// another worker that knew and did the very same. Anything else that stands
+// means that the partition is no longer ours. What doesn't stand is in nobody's
+// way, and the messages have to be sent again.
+func (r *run) inspect(ctx context.Context, base int64, messages []stream.Message) (stand bool, err error) {
+	if base < r.skillsNext {
+		return false, fmt.Errorf("the topic was made anew: %w", errOvertaken)
+	}
+	found := 0
 	var batch stream.Batch
 	for next := r.skillsNext; next < base; {
 		if err := r.config.Client.Fetch(ctx, r.config.Topics.Skills, r.partition, next, 5*time.Second, &batch); err != nil {
-			return err
+			return false, err
 		}
 		for i := range batch.Messages {
 			m := &batch.Messages[i]
 			if next = m.Offset + 1; m.Offset >= base {
 				break
 			}
-			key, err := placeOf(m)
+			stands, err := Stands(m)
 			if err != nil {
-				return err
+				return false, err
 			}
-			if key[0] >= oldest && !sameMessage(ours[key], m) {
-				return errOvertaken
+			if !stands {
+				continue
 			}
+			place := m.Offset - r.skillsNext
+			if place >= int64(len(messages)) || !sameMessage(&messages[place], m) {
+				return false, errOvertaken
+			}
+			found++
 		}
 	}
-	return nil
-}
-
-// placeOf returns the raw offset and the number of messages that remain for it.
-func placeOf(m *stream.Message) (place [2]int64, err error) {
-	if place[0], err = m.Int64(stream.HeaderRawOffset); err != nil {
-		return place, err
+	if found > 0 && found < len(messages) {
+		return false, errOvertaken
 	}
-	place[1], err = remainingOf(m)
-	return place, err
+	return found > 0, nil
 }
 
-// sameMessage tells whether b repeats a, by digest and snapshot.
+// sameMessage tells whether two messages say the same of the same raw offset.
 func sameMessage(a, b *stream.Message) bool {
-	if a == nil {
-		return false
-	}
-	for _, key := range []string{stream.HeaderDigest, stream.HeaderSnapshot} {
+	for _, key := range []string{stream.HeaderRawOffset, stream.HeaderDigest, stream.HeaderSnapshot, HeaderRemaining} {
 		if string(a.Header(key)) != string(b.Header(key)) {
 			return false
 		}

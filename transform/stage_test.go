@@ -31,12 +31,14 @@ type world struct {
 	clock       atomic.Int64          // nanoseconds
 	messages    [][]*answer.Columns
 	deadLetters atomic.Int64
+	deadLetter  func(context.Context, int, string, *stream.Message) error
 }
 
 func newWorld(t testing.TB, random *rand.Rand, partitions int) *world {
 	t.Helper()
 	w := &world{t: t, random: random, partitions: partitions, client: newClient(t), store: newMemory(), messages: make([][]*answer.Columns, partitions)}
 	w.persistence = w.store
+	w.deadLetter = func(context.Context, int, string, *stream.Message) error { w.deadLetters.Add(1); return nil }
 	w.topics = newTopics(t, w.client, partitions)
 	return w
 }
@@ -113,7 +115,7 @@ func (w *world) start() *process {
 		w.t.Fatal(err)
 	}
 	stage, err := transform.NewStage(transform.StageConfig{Client: w.client, Topics: w.topics, Persistence: w.persistence, Snapshots: snapshots, Catalog: catalog, MaxSkillsBytes: w.skillsBytes,
-		DeadLetter: func(context.Context, int, string, *stream.Message) error { w.deadLetters.Add(1); return nil }, Now: w.now, NormInterval: 3 * time.Second})
+		DeadLetter: w.deadLetter, Now: w.now, NormInterval: 3 * time.Second})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -245,7 +247,7 @@ func (w *world) verify() {
 		o := newOracle()
 		log := w.readAll(w.topics.Skills, partition)
 		for _, c := range w.messages[partition] {
-			version, rows, found := w.firstMessage(log, c.RawOffset)
+			version, rows, found := w.standing(log, c.RawOffset)
 			if !found {
 				w.t.Fatalf("partition %d: no message of skills for raw offset %d", partition, c.RawOffset)
 			}
@@ -282,18 +284,25 @@ func unordered(r *transform.SkillRows) map[layerName]skillRow {
 	return all
 }
 
-// firstMessage returns what readers take for a raw offset: the first message,
-// and when that announces more, the rest of the first complete series. All
-// messages of a raw offset carry the same rows, whoever cut them.
-func (w *world) firstMessage(log []stream.Message, rawOffset int64) (version uint64, rows map[layerName]skillRow, found bool) {
+// standing returns the one message, or series of messages, that readers take for
+// a raw offset.
+func (w *world) standing(log []stream.Message, rawOffset int64) (version uint64, rows map[layerName]skillRow, found bool) {
 	w.t.Helper()
 	rows = make(map[layerName]skillRow)
 	decoder := transform.NewDecoder()
 	var decoded transform.SkillRows
 	for i := range log {
 		m := &log[i]
-		if w.int64(m, stream.HeaderRawOffset) != rawOffset {
+		stands, err := transform.Stands(m)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if !stands || w.int64(m, stream.HeaderRawOffset) != rawOffset {
 			continue
+		}
+		if found {
+			w.show(log)
+			w.t.Fatalf("offset %d: raw offset %d stands twice", m.Offset, rawOffset)
 		}
 		if err := m.CheckDigest(); err != nil {
 			w.t.Fatal(err)
@@ -301,13 +310,10 @@ func (w *world) firstMessage(log []stream.Message, rawOffset int64) (version uin
 		if err := decoder.Skills(m.Value, &decoded); err != nil {
 			w.t.Fatal(err)
 		}
-		version, found = uint64(w.int64(m, stream.HeaderSnapshot)), true
 		for name, row := range cloneRows(skillRowsOf(w.t, &decoded)) {
 			rows[name] = row
 		}
-		if m.Header(transform.HeaderRemaining) == nil {
-			break
-		}
+		version, found = uint64(w.int64(m, stream.HeaderSnapshot)), m.Header(transform.HeaderRemaining) == nil
 	}
 	return version, rows, found
 }
