@@ -105,6 +105,7 @@ type refit struct {
 	node   []float64
 	prior  []float64 // log weight of a node in the population
 	weight []float64 // of the nodes, for the learner at hand
+	before []float64 // difficulties of the round before
 	// Per item, node by node: log P(wrong), the expected number of answers, and of
 	// right ones.
 	wrong, count, right []float64
@@ -112,7 +113,7 @@ type refit struct {
 
 func newRefit(log []Response, learners, items int, c RefitConfig) *refit {
 	f := &refit{
-		config: c, first: make([]int32, learners+1), log: make([]Response, len(log)),
+		config: c, first: make([]int32, learners+1), log: make([]Response, len(log)), before: make([]float64, items),
 		scale: &Scale{
 			Difficulty: make([]Gaussian, items), Relative: make([]float64, items), Slope: make([]float64, items),
 			Skill: make([]Gaussian, learners), Learners: Gaussian{Variance: 1}, Items: Gaussian{Variance: 1},
@@ -249,20 +250,20 @@ func (f *refit) posterior(answers []Response) (first, last int) {
 // log-likelihood is highest, and returns the largest move of a difficulty.
 func (f *refit) maximize() float64 {
 	s := f.scale
-	var largest float64
 	for i := range s.Difficulty {
-		before := s.Difficulty[i].Mean
+		f.before[i] = s.Difficulty[i].Mean
 		f.maximizeItem(i)
-		largest = max(largest, math.Abs(s.Difficulty[i].Mean-before))
 	}
+	f.rescale()
 	s.Learners.Variance = bound(f.recentre(), minPopulationVariance, maxPopulationVariance)
 	var mean float64
 	for _, g := range s.Difficulty {
 		mean += g.Mean
 	}
 	s.Items.Mean = mean / float64(len(s.Difficulty))
-	var spread, slope float64
+	var largest, spread, slope float64
 	for i, g := range s.Difficulty {
+		largest = max(largest, math.Abs(g.Mean-f.before[i]))
 		d := g.Mean - s.Items.Mean
 		spread += float64(d*d) + g.Variance
 		l := Log(s.Slope[i])
@@ -274,6 +275,29 @@ func (f *refit) maximize() float64 {
 		s.Slopes = bound(slope/n, minSlopeVariance, maxSlopeVariance)
 	}
 	return largest
+}
+
+// rescale puts the mean of the log slopes back at 0 by stretching the scale, for
+// the same reason as recentre.
+func (f *refit) rescale() {
+	s := f.scale
+	if !f.config.Slopes {
+		return
+	}
+	var mean float64
+	for _, a := range s.Slope {
+		mean += Log(a)
+	}
+	stretch := Exp(mean / float64(len(s.Slope)))
+	for i := range s.Slope {
+		s.Slope[i] = float64(s.Slope[i] / stretch)
+		s.Difficulty[i].Mean = float64(s.Difficulty[i].Mean * stretch)
+		s.Difficulty[i].Variance = float64(s.Difficulty[i].Variance * stretch * stretch)
+	}
+	for u := range s.Skill {
+		s.Skill[u].Mean = float64(s.Skill[u].Mean * stretch)
+		s.Skill[u].Variance = float64(s.Skill[u].Variance * stretch * stretch)
+	}
 }
 
 // recentre lets the mean of the population move for this round, and then puts it
