@@ -17,6 +17,10 @@ import (
 
 const benchMessages, benchRows = 50, 20_000
 
+// engineCPU is the processor time of the engine in microseconds. On a machine
+// that does other things too it says more than the time on the clock.
+const engineCPU = "SELECT value FROM system.events WHERE event = 'OSCPUVirtualTimeMicroseconds'"
+
 func benchWork() []*answer.Columns {
 	w := newWorkload(3, 1)
 	list := make([]*answer.Columns, benchMessages)
@@ -36,6 +40,7 @@ func BenchmarkArchive(b *testing.B) {
 		b.Run(variant.name, func(b *testing.B) {
 			s := openStore(b, variant.change)
 			b.ReportAllocs()
+			before := s.number(b, engineCPU)
 			start := time.Now()
 			for b.Loop() {
 				for _, m := range messages {
@@ -52,6 +57,7 @@ func BenchmarkArchive(b *testing.B) {
 				}
 			}
 			b.ReportMetric(float64(b.N)*benchMessages*benchRows/time.Since(start).Seconds(), "rows/s")
+			b.ReportMetric(float64(s.number(b, engineCPU)-before)/(float64(b.N)*benchMessages*benchRows), "engine-cpu-us/row")
 		})
 	}
 	b.Run("clickhouse-go", func(b *testing.B) { benchClickHouseGo(b, messages) })
@@ -60,8 +66,10 @@ func BenchmarkArchive(b *testing.B) {
 // benchClickHouseGo sends the same rows in inserts of the same size with
 // Column(i).Append, two connections at a time.
 func benchClickHouseGo(b *testing.B, messages []*answer.Columns) {
-	e := openStore(b, nil).connection
+	s := openStore(b, nil)
+	e := s.connection
 	b.ReportAllocs()
+	before := s.number(b, engineCPU)
 	start := time.Now()
 	for b.Loop() {
 		done := make(chan error, 2)
@@ -77,6 +85,7 @@ func benchClickHouseGo(b *testing.B, messages []*answer.Columns) {
 		}
 	}
 	b.ReportMetric(float64(b.N)*benchMessages*benchRows/time.Since(start).Seconds(), "rows/s")
+	b.ReportMetric(float64(s.number(b, engineCPU)-before)/(float64(b.N)*benchMessages*benchRows), "engine-cpu-us/row")
 }
 
 func insertByColumn(ctx context.Context, e engine.ClickHouse, messages []*answer.Columns) error {
@@ -193,6 +202,7 @@ func BenchmarkRestore(b *testing.B) {
 		position := answer.At(1, 0)
 		checkpoint(b, s, &transform.Checkpoint{Partition: p, Position: position, Skills: w.skills(learners/partitions, layers, position)})
 	}
+	before := s.number(b, engineCPU)
 	for b.Loop() {
 		var group errgroup.Group
 		group.SetLimit(2)
@@ -210,6 +220,7 @@ func BenchmarkRestore(b *testing.B) {
 		}
 	}
 	b.ReportMetric(b.Elapsed().Seconds()/float64(b.N), "s/1M-learners")
+	b.ReportMetric(float64(s.number(b, engineCPU)-before)/1e6/float64(b.N), "engine-cpu-s/1M-learners")
 }
 
 // BenchmarkKnown: a thousand late answers looked up among a million.

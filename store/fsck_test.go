@@ -43,7 +43,27 @@ func TestCheck(t *testing.T) {
 	}
 	p.stop()
 
-	for _, damage := range []struct{ table, what, statements, fails string }{
+	for _, damage := range damages() {
+		p.damage(t, "CREATE TABLE {db}.kept ENGINE = MergeTree ORDER BY tuple() AS SELECT * FROM {db}."+damage.table+";"+damage.statements)
+		lines, err := p.check(t, time.Millisecond)
+		if !errors.Is(err, store.ErrDifference) {
+			t.Errorf("Check when %s = %v, want ErrDifference", damage.what, err)
+		}
+		if lines[damage.fails].OK {
+			t.Errorf("Check when %s: %q holds, want it to fail%s", damage.what, damage.fails, describe(lines))
+		}
+		p.damage(t, "TRUNCATE TABLE {db}."+damage.table+";INSERT INTO {db}."+damage.table+" SELECT * FROM {db}.kept;DROP TABLE {db}.kept SYNC")
+		if lines, err := p.check(t, time.Millisecond); err != nil {
+			t.Errorf("Check after repairing that %s = %v%s", damage.what, err, describe(lines))
+		}
+	}
+}
+
+// damage says what is done to a table, and which check must notice.
+type damage struct{ table, what, statements, fails string }
+
+func damages() []damage {
+	return []damage{
 		{"progress", "one partition has lost its progress", "ALTER TABLE {db}.progress DELETE WHERE partition = 0", "acknowledged messages are in the store"},
 		{"raw_ledger", "a message is not accounted for", "ALTER TABLE {db}.raw_ledger DELETE WHERE partition = 0 AND raw_offset = 1", "every message is archived once or a dead letter"},
 		{"raw_ledger", "a message was taken over in part", "ALTER TABLE {db}.raw_ledger UPDATE rows = rows - 1 WHERE partition = 0 AND raw_offset = 1",
@@ -66,18 +86,5 @@ func TestCheck(t *testing.T) {
 			"histograms count every learner once"},
 		{"test_results", "a token belongs to nobody", "INSERT INTO {db}.test_results (id, learner, school, taken_on, source_partition, position)" +
 			" SELECT 'x', 'nobody knows me.', 'a', '2026-01-01', 0, 1", "tokens are those of the registry"},
-	} {
-		p.damage(t, "CREATE TABLE {db}.kept ENGINE = MergeTree ORDER BY tuple() AS SELECT * FROM {db}."+damage.table+";"+damage.statements)
-		lines, err := p.check(t, time.Millisecond)
-		if !errors.Is(err, store.ErrDifference) {
-			t.Errorf("Check when %s = %v, want ErrDifference", damage.what, err)
-		}
-		if lines[damage.fails].OK {
-			t.Errorf("Check when %s: %q holds, want it to fail%s", damage.what, damage.fails, describe(lines))
-		}
-		p.damage(t, "TRUNCATE TABLE {db}."+damage.table+";INSERT INTO {db}."+damage.table+" SELECT * FROM {db}.kept;DROP TABLE {db}.kept SYNC")
-		if lines, err := p.check(t, time.Millisecond); err != nil {
-			t.Errorf("Check after repairing that %s = %v%s", damage.what, err, describe(lines))
-		}
 	}
 }

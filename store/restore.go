@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/ClickHouse/ch-go"
 	"github.com/ClickHouse/ch-go/proto"
@@ -165,6 +166,12 @@ func (r *skillsResult) results() proto.Results {
 }
 
 func (r *skillsResult) appendTo(rows *transform.SkillRows) {
+	n := len(r.learner)
+	rows.Learner, rows.School, rows.Group, rows.YearGroup = room(rows.Learner, n), room(rows.School, n), room(rows.Group, n), room(rows.YearGroup, n)
+	rows.KeyEpoch, rows.Layer, rows.Key, rows.Subject = room(rows.KeyEpoch, n), room(rows.Layer, n), room(rows.Key, n), room(rows.Subject, n)
+	rows.Mean, rows.Variance, rows.Answers, rows.LastAt = room(rows.Mean, n), room(rows.Variance, n), room(rows.Answers, n), room(rows.LastAt, n)
+	rows.FastMean, rows.SlowMean, rows.LastScore = room(rows.FastMean, n), room(rows.SlowMean, n), room(rows.LastScore, n)
+	rows.Position, rows.Recent = room(rows.Position, n), room(rows.Recent, n)
 	recent := append([]uint64(nil), r.recentValues...) // one piece of memory for the rings of a block
 	begin := uint64(0)
 	for i := range r.learner {
@@ -186,6 +193,15 @@ func (r *skillsResult) appendTo(rows *transform.SkillRows) {
 	rows.FastMean = append(rows.FastMean, r.fastMean...)
 	rows.SlowMean = append(rows.SlowMean, r.slowMean...)
 	rows.LastScore = append(rows.LastScore, r.lastScore...)
+}
+
+// room makes room for n more values, by doubling: append alone would copy large
+// slices many times.
+func room[T any](s []T, n int) []T {
+	if cap(s)-len(s) >= n {
+		return s
+	}
+	return slices.Grow(s, max(n, len(s)))
 }
 
 func (s *Store) loadSkills(ctx context.Context, partition int, rows *transform.SkillRows) error {
