@@ -15,7 +15,8 @@ import (
 // not addressable.
 type parquetSource struct {
 	file   *os.File
-	reader *parquet.Reader
+	groups []parquet.RowGroup // still to read
+	reader parquet.Rows       // of the group that is being read, nil between two
 	total  int64
 	read   int64
 	names  []string
@@ -37,7 +38,7 @@ func newParquetSource(file *os.File) (*parquetSource, error) {
 	if err != nil {
 		return nil, errors.New("not a Parquet file, or damaged")
 	}
-	s := &parquetSource{file: file, reader: parquet.NewReader(opened), total: opened.NumRows(), buffer: make([]parquet.Row, parquetRows)}
+	s := &parquetSource{file: file, groups: opened.RowGroups(), total: opened.NumRows(), buffer: make([]parquet.Row, parquetRows)}
 	for _, path := range opened.Schema().Columns() {
 		leaf, ok := opened.Schema().Lookup(path...)
 		if !ok {
@@ -56,18 +57,43 @@ func newParquetSource(file *os.File) (*parquetSource, error) {
 
 func (s *parquetSource) columns() []string             { return s.names }
 func (s *parquetSource) position() (read, total int64) { return s.read, s.total }
-func (s *parquetSource) close() error                  { return errors.Join(s.reader.Close(), s.file.Close()) }
+
+func (s *parquetSource) close() error {
+	if s.reader != nil {
+		return errors.Join(s.reader.Close(), s.file.Close())
+	}
+	return s.file.Close()
+}
+
+// fill reads the next rows into the buffer; io.EOF at the end of the file.
+func (s *parquetSource) fill() error {
+	for {
+		if s.reader == nil {
+			if len(s.groups) == 0 {
+				return io.EOF
+			}
+			s.reader, s.groups = s.groups[0].Rows(), s.groups[1:]
+		}
+		n, err := s.reader.ReadRows(s.buffer)
+		if n > 0 {
+			s.filled, s.used = n, 0
+			return nil
+		}
+		if err != nil && !errors.Is(err, io.EOF) {
+			return errors.New("read Parquet: the file is damaged") // the text may quote a value
+		}
+		closing := s.reader.Close()
+		if s.reader = nil; closing != nil {
+			return errors.New("read Parquet: the file is damaged")
+		}
+	}
+}
 
 func (s *parquetSource) next() (row, error) {
 	if s.used == s.filled {
-		n, err := s.reader.ReadRows(s.buffer)
-		if n == 0 {
-			if err == nil || errors.Is(err, io.EOF) {
-				return row{}, io.EOF
-			}
-			return row{}, errors.New("read Parquet: the file is damaged") // the text may quote a value
+		if err := s.fill(); err != nil {
+			return row{}, err
 		}
-		s.filled, s.used = n, 0
 	}
 	clear(s.cells)
 	for _, value := range s.buffer[s.used] {

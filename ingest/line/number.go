@@ -8,12 +8,11 @@ import (
 // number reads the text of a JSON number and tells whether it has neither
 // fraction nor exponent.
 func (s *scanner) number() (text []byte, whole bool) {
-	start, whole := s.at, true
 	if c := s.peek(); c != '-' && (c < '0' || c > '9') {
 		s.fail(typeOr(c))
 		return nil, false
 	}
-	start = s.at
+	start, whole := s.at, true
 	if s.line[s.at] == '-' {
 		s.at++
 	}
