@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -181,4 +182,11 @@ type statusError struct {
 
 func (e *statusError) Error() string {
 	return fmt.Sprintf("%s: status %d: %s", e.request, e.status, e.problem)
+}
+
+// notYet tells whether an error says that the system is still catching up, or
+// that the caller has to wait.
+func notYet(err error) bool {
+	var e *statusError
+	return errors.As(err, &e) && (e.status == http.StatusNotFound || e.status == http.StatusServiceUnavailable || e.status == http.StatusTooManyRequests)
 }

@@ -2,10 +2,8 @@ package bench
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
-	"net/http"
 	"regexp"
 	"time"
 )
@@ -21,9 +19,8 @@ func (d *demo) settle(ctx context.Context, done func() (bool, error)) error {
 	defer cancel()
 	err := poll(deadline, 100*time.Millisecond, func() (bool, error) {
 		ok, err := done()
-		var status *statusError
-		if errors.As(err, &status) && (status.status == http.StatusNotFound || status.status == http.StatusServiceUnavailable) {
-			return false, nil // not served yet
+		if notYet(err) {
+			return false, nil
 		}
 		return ok, err
 	})
@@ -155,14 +152,15 @@ func (d *demo) percentiles(learner int, lines []percentileReply) {
 		inBand = inBand && 0 <= *l.Low && *l.Low <= *l.Percentile && *l.Percentile <= *l.High && *l.High <= 100
 		line := PercentileLine{Layer: l.Layer, Answers: l.Answers, Skill: l.Skill.Value,
 			Percentile: *l.Percentile, Low: *l.Low, High: *l.High, Learners: *l.Learners}
+		p := d.config.Population
+		truth := func(learner int) float64 { return p.TrueSkill(learner, "") }
 		switch {
 		case l.Goal != nil:
-			line.Key, line.TrueSkill = *l.Goal, d.config.Population.TrueSkill(learner, *l.Goal)
+			line.Key, truth = *l.Goal, func(learner int) float64 { return p.TrueSkill(learner, *l.Goal) }
 		case l.Subject != nil:
-			line.Key, line.TrueSkill = *l.Subject, d.config.Population.TrueSubjectSkill(learner, *l.Subject)
-		default:
-			line.TrueSkill = d.config.Population.TrueSkill(learner, "")
+			line.Key, truth = *l.Subject, func(learner int) float64 { return p.TrueSubjectSkill(learner, *l.Subject) }
 		}
+		line.TruePercentile = p.truePercentile(learner, truth)
 		d.report.Percentiles = append(d.report.Percentiles, line)
 	}
 	d.report.check("the learner has a percentile overall, in a subject and in a goal",

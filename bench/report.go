@@ -27,11 +27,14 @@ type PercentileLine struct {
 	Layer      string
 	Key        string
 	Answers    int64
-	Skill      float64
-	TrueSkill  float64 // NaN when the simulator knows none
+	Skill      float64 // logits
 	Percentile float64
 	Low, High  float64 // 90 % band
 	Learners   int64   // in the norm group
+
+	// TruePercentile is that of the simulator's true skill among all learners of
+	// the year group.
+	TruePercentile float64
 }
 
 // Report is what the demonstration saw.
@@ -80,8 +83,8 @@ func (r *Report) WriteText(w io.Writer) error {
 		if p.Key != "" {
 			name += " " + p.Key
 		}
-		fmt.Fprintf(b, "  %-34s percentile %5.1f (90%% band %5.1f to %5.1f, %d learners), skill %+.2f, true %+.2f, %d answers\n",
-			name, p.Percentile, p.Low, p.High, p.Learners, p.Skill, p.TrueSkill, p.Answers)
+		fmt.Fprintf(b, "  %-34s percentile %5.1f (90%% band %5.1f to %5.1f; true %5.1f), skill %+.2f, %d answers, %d learners\n",
+			name, p.Percentile, p.Low, p.High, p.TruePercentile, p.Skill, p.Answers, p.Learners)
 	}
 	fmt.Fprintf(b, "next exercise %s, goal %s, expected success %.2f, because: %s\n", r.Next.Exercise, r.Next.Goal, r.Next.Expected, r.Next.Reason)
 	fmt.Fprintf(b, "export        %s (%s bytes)\n", r.Export, grouped(float64(r.ExportBytes)))

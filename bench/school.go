@@ -327,6 +327,21 @@ func (p *Population) skill(learner, goal int) float64 {
 		float64(sdGoal*p.normal(drawGoal, uint64(learner)<<16|uint64(goal)))
 }
 
+// truePercentile returns the share of learners of the same year group, in points,
+// whose true skill lies below the learner's.
+func (p *Population) truePercentile(learner int, skill func(learner int) float64) float64 {
+	own, below, all := skill(learner), 0, 0
+	for i := range p.Learners {
+		if p.Learners[i].YearGroup == p.Learners[learner].YearGroup && i != learner {
+			all++
+			if skill(i) < own {
+				below++
+			}
+		}
+	}
+	return 100 * float64(below) / float64(max(1, all))
+}
+
 // yearGoal returns the index of the i-th goal that a year group works on in a
 // subject.
 func yearGoal(subject int, yearGroup uint8, i int) int {

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -104,24 +104,35 @@ func (m *servingMeasure) findProbes(ctx context.Context) error {
 	for i := range min(probeLearners, school.Count) {
 		learners = append(learners, school.First+i)
 	}
-	return poll(ctx, 100*time.Millisecond, func() (bool, error) {
-		tokens, err := m.api.pseudonyms(ctx, m.population, 0, learners, "eckid")
-		var status *statusError
-		if errors.As(err, &status) && (status.status == http.StatusServiceUnavailable || status.status == http.StatusTooManyRequests) {
+	// The limit of identifiers per second is not to be met.
+	return poll(ctx, 5*time.Second, func() (bool, error) {
+		var err error
+		m.tokens, err = m.api.pseudonyms(ctx, m.population, 0, learners, "eckid")
+		if notYet(err) || slices.Contains(m.tokens, "") {
 			return false, nil
 		}
 		if err != nil {
 			return false, err
 		}
-		m.tokens = m.tokens[:0]
-		for _, token := range tokens {
-			if token == "" {
+		return true, m.awaitServed(ctx)
+	})
+}
+
+// awaitServed waits until every probed learner's skill is served.
+func (m *servingMeasure) awaitServed(ctx context.Context) error {
+	for _, token := range m.tokens {
+		err := poll(ctx, 50*time.Millisecond, func() (bool, error) {
+			lines, err := m.api.percentiles(ctx, token)
+			if notYet(err) {
 				return false, nil
 			}
-			m.tokens = append(m.tokens, token)
+			return overallAnswers(lines) > 0, err
+		})
+		if err != nil {
+			return err
 		}
-		return true, nil
-	})
+	}
+	return nil
 }
 
 // underLoad sends answers at a rate and meanwhile measures the delay of single
