@@ -138,7 +138,7 @@ func TestBackupAndRestore(t *testing.T) {
 	if n := count(t, conn, "SELECT count() FROM rows"); n != 10 {
 		t.Errorf("rows restored = %d, want 10", n)
 	}
-	if err := conn.Exec(t.Context(), "BACKUP TABLE rows TO File('/tmp/elsewhere')"); err == nil {
+	if err := conn.Exec(t.Context(), "BACKUP TABLE rows TO File('/elsewhere')"); err == nil {
 		t.Error("a backup may be written outside the backup directory")
 	}
 }
