@@ -154,8 +154,7 @@ func (t *table) column(kind string) int {
 func (t *table) close() error { return t.file.Close() }
 
 // Load reads the answers that teach (may be "") and those that are scored, and
-// the skills of items (may be ""). Learners of both files are told apart by file
-// when they come from two: a published split by learner numbers them anew.
+// the skills of items (may be ""). A learner of both files is the same learner.
 func Load(ctx context.Context, train, answers, skills string) (*Answers, error) {
 	l := &loader{
 		answers:  &Answers{},
@@ -284,25 +283,30 @@ func (l *loader) readSkills(ctx context.Context, path string) (err error) {
 
 // nameSets gives the answers without a skill the set of their item's skills.
 func (l *loader) nameSets() {
-	set := make([]int32, len(l.answers.Tags))
-	for i, tags := range l.answers.Tags {
-		set[i] = none
-		if len(tags) == 0 {
+	set := make(map[int32]int32)
+	for j, k := range l.answers.Skill {
+		item := l.answers.Item[j]
+		if k != none || len(l.answers.Tags[item]) == 0 {
 			continue
 		}
-		sort.Slice(tags, func(x, y int) bool { return tags[x] < tags[y] })
-		var name strings.Builder
-		for _, tag := range tags {
-			name.WriteString(l.tags.names[tag])
-			name.WriteByte(0x1f)
+		number, known := set[item]
+		if !known {
+			number = l.skills.of(l.setName(l.answers.Tags[item]))
+			set[item] = number
 		}
-		set[i] = l.skills.of(name.String())
+		l.answers.Skill[j] = number
 	}
-	for j, k := range l.answers.Skill {
-		if k == none {
-			l.answers.Skill[j] = set[l.answers.Item[j]]
-		}
+}
+
+// setName returns one name for a set of skills, whatever their order.
+func (l *loader) setName(tags []int32) string {
+	sort.Slice(tags, func(x, y int) bool { return tags[x] < tags[y] })
+	var name strings.Builder
+	for _, tag := range tags {
+		name.WriteString(l.tags.names[tag])
+		name.WriteByte(0x1f)
 	}
+	return name.String()
 }
 
 // sortByTime puts the answers that teach, and those that are scored, in the order

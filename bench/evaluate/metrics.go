@@ -47,8 +47,8 @@ func measure(p, score []float64) Quality {
 }
 
 // auc returns the probability that a right answer was given a higher prediction
-// than a wrong one; ties count one half. It is not a number when all are right or
-// all wrong.
+// than a wrong one; ties count one half, and so does a file in which all are
+// right, or all wrong.
 func auc(p, score []float64) float64 {
 	order := make([]int, len(p))
 	for i := range order {
@@ -67,6 +67,9 @@ func auc(p, score []float64) float64 {
 		right += r
 		below += w
 		i = j
+	}
+	if right*below == 0 {
+		return 0.5
 	}
 	return pairs / (right * below)
 }

@@ -163,8 +163,11 @@ func readPlausible(a *Answers, path string) (mean, first []float64, known []int,
 	return mean, first, known, nil
 }
 
-// correlation returns Pearson's correlation.
+// correlation returns Pearson's correlation, 0 when one side does not vary.
 func correlation(x, y []float64) float64 {
+	if deviation(x)*deviation(y) == 0 {
+		return 0
+	}
 	mx, my := average(x), average(y)
 	var sum float64
 	for i := range x {
