@@ -258,7 +258,7 @@ func (p *Partition) describe(owner uint32, l *learner, c *answer.Columns, row in
 	if now == old {
 		return
 	}
-	if now.yearGroup != old.yearGroup && p.layers.at(l.overall).answers > 0 {
+	if now.yearGroup != old.yearGroup && p.layers.at(l.overall).Answers > 0 {
 		p.norms.leave(owner, old.yearGroup)
 	}
 	l.about = p.about.number(now)
@@ -288,10 +288,10 @@ func (p *Partition) chooseLayers(owner uint32, l *learner, goal, subject int32) 
 
 // drifted returns a layer as it is at a moment, before the answer.
 func (p *Partition) drifted(kind Layer, l *layer, at int64) filter.Gaussian {
-	if l.answers == 0 {
+	if l.Answers == 0 {
 		return p.parameters.Prior(int(kind))
 	}
-	return p.parameters.Drift(int(kind), l.Gaussian, at-l.lastAt)
+	return p.parameters.Drift(int(kind), l.Gaussian, at-l.LastAtMs)
 }
 
 // evidence is what an answer says about the difficulty of its exercise, in units

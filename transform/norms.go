@@ -103,7 +103,7 @@ const keepNormEntries = 1 << 14
 func (p *Partition) placeLayers(dst []normEntry) []normEntry {
 	for i := range p.layers.n {
 		l := p.layers.at(i)
-		if l.answers == 0 {
+		if l.Answers == 0 {
 			continue
 		}
 		owner := p.learners.at(l.learner)

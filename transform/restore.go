@@ -58,8 +58,8 @@ func (p *Partition) restoreLayer(rows *SkillRows, i int) error {
 	}
 	l := p.layers.at(number)
 	l.Gaussian = filter.Gaussian{Mean: rows.Mean[i], Variance: rows.Variance[i]}
-	l.fast, l.slow, l.last = rows.FastMean[i], rows.SlowMean[i], rows.LastScore[i]
-	l.lastAt, l.position, l.answers = rows.LastAt[i], rows.Position[i], rows.Answers[i]
+	l.Counters = filter.Counters{Answers: rows.Answers[i], Last: rows.LastScore[i], Slow: rows.SlowMean[i], Fast: rows.FastMean[i], LastAtMs: rows.LastAt[i]}
+	l.position = rows.Position[i]
 	l.about = p.descriptionOf(rows, i)
 	return nil
 }

@@ -66,17 +66,15 @@ type learner struct {
 // its share of the index. It holds no pointers.
 type layer struct {
 	filter.Gaussian
-	fast, slow, last float64 // see SkillRows
-	lastAt           int64
-	position         answer.Position
-	answers          uint32 // 0 = never moved
-	learner          uint32
-	key              int32  // number of the subject or goal in the catalog
-	subject          int32  // number of the goal's subject
-	parent           uint32 // layer of the goal's subject + 1, 0 = none
-	about            int32  // description of the learner when the layer moved last
-	kind             Layer
-	changed, dirty   bool
+	filter.Counters // LastAtMs is the newest answered_at; Answers 0 = never moved
+	position        answer.Position
+	learner         uint32
+	key             int32  // number of the subject or goal in the catalog
+	subject         int32  // number of the goal's subject
+	parent          uint32 // layer of the goal's subject + 1, 0 = none
+	about           int32  // description of the learner when the layer moved last
+	kind            Layer
+	changed, dirty  bool
 }
 
 // sum is the share of this partition in the statistics of one component.
@@ -183,7 +181,7 @@ func (p *Partition) layerOf(owner uint32, kind Layer, key int32) uint32 {
 // applied tells whether the state of a learner has the row at a position in it.
 func (p *Partition) applied(l *learner, position answer.Position) bool {
 	overall := p.layers.at(l.overall)
-	return overall.answers > 0 && position <= overall.position
+	return overall.Answers > 0 && position <= overall.position
 }
 
 // remember puts an exercise at the end of the learner's recent ones and tells
@@ -222,31 +220,11 @@ func (l *learner) appendRecent(dst []uint64) []uint64 {
 	return append(dst, l.recent[:l.oldest]...)
 }
 
-// Rates and beginnings of the two running averages of the score.
-const (
-	fastRate  = 0.4
-	slowRate  = 0.15
-	fastStart = 0.24
-	fastFirst = 0.6
-	slowStart = 0.42
-	slowFirst = 0.3
-)
-
 // take moves a layer: the Gaussian after the answer, and the counters.
 func (l *layer) take(g filter.Gaussian, score float64, at int64, position answer.Position, about int32) {
-	l.Gaussian, l.about = g, about
-	if l.answers == 0 {
-		l.fast = fastStart + float64(fastFirst*score)
-		l.slow = slowStart + float64(slowFirst*score)
-		l.lastAt = at
-	} else {
-		l.fast += float64(fastRate * (score - l.fast))
-		l.slow += float64(slowRate * (score - l.slow))
-		l.lastAt = max(l.lastAt, at)
+	if l.Answers > 0 {
+		at = max(at, l.LastAtMs)
 	}
-	l.last = score
-	l.position = position
-	if l.answers++; l.answers == 0 {
-		l.answers-- // full
-	}
+	l.Gaussian, l.position, l.about = g, position, about
+	l.Add(score, at)
 }
