@@ -16,7 +16,7 @@ import (
 
 const (
 	readyPoll  = 10 * time.Millisecond
-	readyLimit = time.Minute // loading many parts after a crash takes long
+	readyLimit = 3 * time.Minute // loading many parts after a crash takes long
 )
 
 // errEnded marks a child that ended before it answered.

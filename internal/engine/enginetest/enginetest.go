@@ -25,7 +25,7 @@ import (
 )
 
 // startLimit bounds the start of any engine.
-const startLimit = 2 * time.Minute
+const startLimit = 5 * time.Minute
 
 // shared holds what the tests of this binary share. Tests can't be handed
 // anything by TestMain but through a variable.
