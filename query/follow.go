@@ -149,6 +149,13 @@ type skillReader struct {
 func (r *skillReader) handle(partition int, messages []stream.Message) error {
 	for i := range messages {
 		message := &messages[i]
+		stands, err := transform.Stands(message)
+		if err != nil {
+			return err
+		}
+		if !stands {
+			continue // of a worker that had lost the partition
+		}
 		raw, err := message.Int64(stream.HeaderRawOffset)
 		if err != nil {
 			return err
