@@ -159,6 +159,9 @@ func (m *servingMeasure) underLoad(ctx context.Context, rate int) error {
 	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
+	if len(delays) == 0 || len(asks) == 0 {
+		return fmt.Errorf("%d probes and %d requests ended while the load lasted, want some of each", len(delays), len(asks))
+	}
 	m.report(rate, sent, delays, asks)
 	return nil
 }
