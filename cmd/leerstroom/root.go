@@ -11,6 +11,7 @@ import (
 var errUsage = errors.New("see --help")
 
 func newRoot() *cobra.Command {
+	var profile cpuProfile
 	root := &cobra.Command{
 		Use:   "leerstroom",
 		Short: "Results of learners: ingested once, without identity, scored within milliseconds",
@@ -22,9 +23,12 @@ adaptive engines, analysts, teachers and researchers.
   leerstroom demo                 see the whole line work on simulated schools
   leerstroom up --data DIR        run every stage in one process
   leerstroom apikey create …      let a publisher, engine, analyst or school in`,
-		SilenceUsage:  true,
-		SilenceErrors: true,
+		PersistentPreRunE:  func(*cobra.Command, []string) error { return profile.start() },
+		PersistentPostRunE: func(*cobra.Command, []string) error { return profile.stop() },
+		SilenceUsage:       true,
+		SilenceErrors:      true,
 	}
+	root.PersistentFlags().StringVar(&profile.path, "cpuprofile", "", "write a CPU profile of this process to a file")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", err, errUsage) })
 	root.AddGroup(
 		&cobra.Group{ID: "run", Title: "Run:"},

@@ -9,6 +9,7 @@ import (
 	"github.com/leerstroom/leerstroom/internal/seal"
 	"github.com/leerstroom/leerstroom/internal/stream"
 	"github.com/leerstroom/leerstroom/pseudonymize"
+	"github.com/leerstroom/leerstroom/store"
 	"github.com/leerstroom/leerstroom/transform"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -27,6 +28,7 @@ const (
 	groupPseudonymize = "leerstroom-pseudonymize"
 	groupTransform    = "leerstroom-transform"
 	groupReduce       = "leerstroom-reduce"
+	groupDeadLetters  = "leerstroom-deadletters"
 )
 
 // runStages runs the named stages until ctx ends or one of them fails. ready is
@@ -122,10 +124,12 @@ func (d *deployment) runTransform(ctx context.Context, registry prometheus.Regis
 	if err != nil {
 		return err
 	}
-	return d.consumeAnswers(ctx, snapshots, stage, reducer)
+	return d.consumeAnswers(ctx, persistence, snapshots, stage, reducer)
 }
 
-func (d *deployment) consumeAnswers(ctx context.Context, snapshots *transform.Snapshots, stage *transform.Stage, reducer *transform.Reducer) error {
+// consumeAnswers runs everything that the transform stage reads: answers, item
+// sums, and the dead letters that it enters in the index.
+func (d *deployment) consumeAnswers(ctx context.Context, persistence *store.Store, snapshots *transform.Snapshots, stage *transform.Stage, reducer *transform.Reducer) error {
 	answers, err := stream.NewConsumer(d.client, stream.ConsumerConfig{Group: groupTransform, Topic: d.names.Answers,
 		Workers: d.config.Workers, NewHandler: stage.Handler})
 	if err != nil {
@@ -136,7 +140,13 @@ func (d *deployment) consumeAnswers(ctx context.Context, snapshots *transform.Sn
 	if err != nil {
 		return err
 	}
+	letters, err := stream.NewConsumer(d.client, stream.ConsumerConfig{Group: groupDeadLetters, Topic: d.names.DeadLetters,
+		Workers: 1, IdleInterval: time.Second, NewHandler: persistence.DeadLetterHandler})
+	if err != nil {
+		return err
+	}
 	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return letters.Run(ctx) })
 	group.Go(func() error { return snapshots.Run(ctx) })
 	group.Go(func() error { return sums.Run(ctx) })
 	group.Go(func() error {
