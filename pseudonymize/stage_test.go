@@ -158,7 +158,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 	d := deploy(t)
 	d.mint = mintOf
 	d.engines = []pseudonymize.EngineTopic{d.engineTopic(t, "snappet", func(string) bool { return true })}
-	l := d.push(t, r, thePart, 12)
+	l := d.push(t, r, thePart, 8)
 	d.send(t, thePart, stream.Message{Value: []byte("no seal"), Headers: []stream.Header{{Key: stream.HeaderSchema, Value: []byte(raw.SchemaAnswers)}}})
 	l.n++
 	steps := map[string]int{}
@@ -192,7 +192,7 @@ func (d *deployment) crashAndCompare(t *testing.T, r *rand.Rand, where string, w
 		s.SetCrash(func(step string) error {
 			passed++
 			// Dying early for ever gets nowhere, so the process may live at last.
-			if attempt < 9 && die(step, passed) {
+			if attempt < 4 && die(step, passed) {
 				return errCrash
 			}
 			return nil
