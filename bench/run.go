@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -17,6 +19,9 @@ type RunConfig struct {
 	Learners    int    // about so many per school; 0 means 200
 	Seed        uint64
 	Workers     int // handlers at work in each stage; 0 means one per core
+
+	// Only names the measures to take, of Measures; empty means all.
+	Only []string
 
 	// Serve starts the whole system, as `leerstroom up` does, with publishers
 	// authorised for all schools of the population, and returns when it is
@@ -52,6 +57,11 @@ const messageRows = 16_384
 // when a measure does not end with exactly the rows that went in.
 func Run(ctx context.Context, config RunConfig) (*Results, error) {
 	config.setDefaults()
+	for _, name := range config.Only {
+		if !slices.Contains(Measures(), name) {
+			return nil, fmt.Errorf("run benchmark: no measure is called %q, want one of %s", name, strings.Join(Measures(), ", "))
+		}
+	}
 	population, err := NewPopulation(PopulationConfig{
 		Seed: config.Seed, Schools: config.Schools, Learners: config.Learners, ExercisesPerGoal: 50,
 	})
@@ -65,17 +75,7 @@ func Run(ctx context.Context, config RunConfig) (*Results, error) {
 	r := &runner{config: &config, workload: workload, results: &Results{
 		Command: config.Command, Taken: time.Now(), Machine: ThisMachine(), Rows: config.Answers,
 	}}
-	steps := []struct {
-		name string
-		run  func(context.Context) error
-	}{
-		{"one thing only", r.bare},
-		{"stages alone", r.stagesAlone},
-		{"end to end", r.endToEnd},
-		{"end to end without scoring", r.endToEndUnscored},
-		{"ClickHouse's Kafka engine", r.kafkaEngine},
-		{"serving", r.serving},
-	}
+	steps := r.measures()
 	for i, step := range steps {
 		config.Progress("measure", int64(i), int64(len(steps)))
 		if err := step.run(ctx); err != nil {
@@ -86,6 +86,32 @@ func Run(ctx context.Context, config RunConfig) (*Results, error) {
 	config.Progress("measure", int64(len(steps)), int64(len(steps)))
 	r.compare()
 	return r.results, nil
+}
+
+// Measures returns the names of what Run measures, in order.
+func Measures() []string {
+	var names []string
+	for _, m := range (&runner{config: &RunConfig{}}).measures() {
+		names = append(names, m.name)
+	}
+	return names
+}
+
+type measure struct {
+	name string
+	run  func(context.Context) error
+}
+
+// measures returns those that the configuration wants.
+func (r *runner) measures() []measure {
+	all := []measure{
+		{"bare", r.bare}, {"stages", r.stagesAlone}, {"end-to-end", r.endToEnd}, {"unscored", r.endToEndUnscored},
+		{"kafka-engine", r.kafkaEngine}, {"serving", r.serving},
+	}
+	if len(r.config.Only) == 0 {
+		return all
+	}
+	return slices.DeleteFunc(all, func(m measure) bool { return !slices.Contains(r.config.Only, m.name) })
 }
 
 // runner is one run.

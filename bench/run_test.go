@@ -41,3 +41,10 @@ func TestRun(t *testing.T) {
 		}
 	}
 }
+
+func TestRunRefusesUnknownMeasure(t *testing.T) {
+	t.Parallel()
+	if _, err := Run(t.Context(), RunConfig{Only: []string{"speed"}}); err == nil {
+		t.Error("Run of a measure that there is not = nil error")
+	}
+}

@@ -70,8 +70,8 @@ type servingMeasure struct {
 
 func (m *servingMeasure) push(rate int) PushConfig {
 	config := PushConfig{BaseURL: m.system.BaseURL, Keys: m.system.PublisherKeys, Workers: 8, RowsPerSecond: rate}
-	if rate > 0 {
-		config.BodyRows = 250
+	if rate > 0 { // many small requests at the same time, as of many clients
+		config.BodyRows, config.Workers = 250, 24
 	}
 	return config
 }
