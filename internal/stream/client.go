@@ -134,6 +134,8 @@ type Batch struct {
 // CRC.
 func (c *Client) Fetch(ctx context.Context, topic string, partition int, offset int64, maxWait time.Duration, batch *Batch) error {
 	batch.Messages = batch.Messages[:0]
+	// kafka-go takes 0 for "not set" and would wait for ten seconds.
+	maxWait = max(maxWait, time.Millisecond)
 	response, err := c.kafka.Fetch(ctx, &kafka.FetchRequest{
 		Topic: topic, Partition: partition, Offset: offset, MinBytes: 1, MaxBytes: maxFetchBytes, MaxWait: maxWait,
 	})

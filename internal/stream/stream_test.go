@@ -74,6 +74,18 @@ func TestFetchReturnsWhatWasProduced(t *testing.T) {
 	}
 }
 
+func TestFetchWithoutWaitReturnsAtOnce(t *testing.T) {
+	t.Parallel()
+	brokers := enginetest.Kafka(t)
+	topic, client := enginetest.Topic(t, brokers, "nowait", 1), newClient(t, brokers)
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second) // kafka-go's own default is 10 s
+	defer cancel()
+	var batch stream.Batch
+	if err := client.Fetch(ctx, topic, 0, 0, 0, &batch); err != nil || len(batch.Messages) != 0 {
+		t.Errorf("Fetch of an empty partition without wait = %d messages, %v", len(batch.Messages), err)
+	}
+}
+
 func TestFetchBeyondTheLogIsAnErrorNotASkip(t *testing.T) {
 	t.Parallel()
 	brokers := enginetest.Kafka(t)
