@@ -247,7 +247,8 @@ func (c *check) sums(ctx context.Context) error {
 
 // normsAndSkills compares the learners in the histograms of a layer with the
 // skills. Histograms are written less often than skills: they hold at least the
-// learners that have not moved since, and at most all.
+// learners that have not moved since, and at most all. A partition without
+// histograms yet joins as until = 0, below every position.
 //
 //	c0 partition, c1 learners counted, c2 histograms outside the bounds
 const normsAndSkills = `SELECT toInt64(partition) AS c0, toInt64(sum(counted)) AS c1, toInt64(countIf(counted < least OR counted > most)) AS c2
@@ -256,9 +257,9 @@ FROM (
 	FROM (
 		SELECT partition, layer, key, arraySum(counts) AS counted, toInt64(0) AS least, toInt64(0) AS most FROM {db}.norms FINAL
 		UNION ALL
-		SELECT s.partition, s.layer, s.key, toInt64(0), toInt64(countIf(s.position <= n.until)), toInt64(count())
+		SELECT s.partition, s.layer, s.key, toInt64(0), toInt64(countIf(s.position < n.until)), toInt64(count())
 		FROM (SELECT partition, layer, key, position FROM {db}.skills FINAL WHERE answers > 0) AS s
-		LEFT JOIN (SELECT partition, max(position) AS until FROM {db}.norms GROUP BY partition) AS n ON n.partition = s.partition
+		LEFT JOIN (SELECT partition, max(position) + 1 AS until FROM {db}.norms GROUP BY partition) AS n ON n.partition = s.partition
 		GROUP BY s.partition, s.layer, s.key
 	) GROUP BY partition, layer, key
 ) GROUP BY partition ORDER BY partition`

@@ -9,6 +9,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -213,6 +214,27 @@ func (s *system) get(h *hunt, path, key string) []byte {
 		s.t.Fatal(err)
 	}
 	return s.do(h, request, key)
+}
+
+var errNotYet = errors.New("not yet")
+
+// try gets a path that may not answer yet.
+func (s *system) try(path, key string) ([]byte, error) {
+	request, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, s.url()+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Authorization", "Bearer "+key)
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%w: status %s", errNotYet, response.Status)
+	}
+	return body, err
 }
 
 func (s *system) do(h *hunt, request *http.Request, key string) []byte {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/goccy/go-yaml"
@@ -28,6 +29,9 @@ type configuration struct {
 	Workers int `yaml:"workers"`
 	// Ingest holds the limits of the connectors and the schools' authorisations.
 	Ingest ingest.Config `yaml:"ingest"`
+	// EngineAuthorisations say which adaptive engines may process the learners of
+	// a school: names of engines by school code. What is not there is refused.
+	EngineAuthorisations ingest.Authorisations `yaml:"engine_authorisations"`
 }
 
 // topicsConfig says how topics are named and made.
@@ -80,7 +84,15 @@ func (c *configuration) validate() error {
 	case c.Workers < 1:
 		return errors.New("configuration: workers: at least 1")
 	}
+	if err := c.EngineAuthorisations.Validate(); err != nil {
+		return fmt.Errorf("configuration: engine_authorisations: %w", err)
+	}
 	return nil
+}
+
+// engineAuthorised tells whether a school lets an engine process its learners.
+func (c *configuration) engineAuthorised(engine, school string) bool {
+	return slices.Contains(c.EngineAuthorisations[school], engine)
 }
 
 func (c *configuration) names() stream.Topics { return stream.NewTopics(c.Topics.Prefix) }

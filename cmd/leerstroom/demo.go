@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/leerstroom/leerstroom/bench"
+	"github.com/leerstroom/leerstroom/ingest"
 	"github.com/leerstroom/leerstroom/internal/access"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -47,6 +48,9 @@ The directory is emptied first, so that every run starts clean.`,
 	return command
 }
 
+// demoEngine is the adaptive engine of the demo, which all its schools authorise.
+const demoEngine = "demo"
+
 // demoMark is in every directory that the demo made: it empties no other.
 const demoMark = "made-by-leerstroom-demo"
 
@@ -75,6 +79,10 @@ func openSimulation(ctx context.Context, paths layout, population *bench.Populat
 	}
 	config.Listen = "127.0.0.1:0"
 	config.Ingest.Authorisations = population.Authorisations()
+	config.EngineAuthorisations = make(ingest.Authorisations)
+	for school := range config.Ingest.Authorisations {
+		config.EngineAuthorisations[school] = []string{demoEngine}
+	}
 	d, err := openDeployment(ctx, config, paths, logger)
 	if err != nil {
 		return nil, err
@@ -175,7 +183,7 @@ func (d *deployment) demoKeys(population *bench.Population) (publishers map[stri
 			return nil, "", err
 		}
 	}
-	engine, _, err = keys.Create(access.Scope{Role: access.RoleEngine, Engine: "demo"})
+	engine, _, err = keys.Create(access.Scope{Role: access.RoleEngine, Engine: demoEngine})
 	return publishers, engine, err
 }
 

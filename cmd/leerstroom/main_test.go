@@ -68,7 +68,11 @@ func newSystem(t *testing.T, population *bench.Population, more ...string) *syst
 	if err := listener.Close(); err != nil {
 		t.Fatal(err)
 	}
-	text, err := yaml.Marshal(map[string]any{"listen": s.address, "topics": map[string]any{"partitions": 8},
+	engines := make(map[string][]string)
+	for school := range population.Authorisations() {
+		engines[school] = []string{"tutor"}
+	}
+	text, err := yaml.Marshal(map[string]any{"listen": s.address, "engine_authorisations": engines, "topics": map[string]any{"partitions": 8},
 		"ingest": map[string]any{"authorisations": population.Authorisations()}})
 	if err != nil {
 		t.Fatal(err)

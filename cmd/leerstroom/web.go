@@ -129,7 +129,7 @@ func (w *webStages) queryHandler(ctx context.Context, group *errgroup.Group, key
 		defer closeStore(ctx, persistence, &err)
 		return model.Follow(ctx, d.client, d.names, query.Source{Restore: persistence.Restore, LoadSnapshot: persistence.LoadSnapshot})
 	})
-	return query.NewHandler(query.HandlerConfig{Model: model, Keys: keys, Identities: identitiesOf(resolver), Registry: w.registry,
+	return query.NewHandler(query.HandlerConfig{Model: model, Keys: keys, Identities: identitiesOf(resolver), Authorised: d.config.engineAuthorised, Registry: w.registry,
 		Logger: d.logger, Audit: d.audit, Ready: func(context.Context) error {
 			select {
 			case <-resolver.Ready():
