@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"time"
 )
 
 // insertRows is the number of rows of one bare insert: that of the store's
@@ -18,6 +20,11 @@ func (r *runner) bare(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	synced, err := syncTime(r.config.Environment.Dir)
+	if err != nil {
+		return errors.Join(err, p.close(context.WithoutCancel(ctx)))
+	}
+	r.results.add("disk_sync_p50", synced, "ms", "writing 20 kB and syncing it, on the disk of this run: the embedded broker does it twice for each message, one at a time")
 	defer func() { err = errors.Join(err, p.close(context.WithoutCancel(ctx))) }()
 	table := p.database + ".bare_answers"
 	byDriver, err := newDriverInserter(r.config.Environment.options(), table)
@@ -83,4 +90,28 @@ func (r *runner) kafkaEngine(ctx context.Context) (err error) {
 	}
 	r.results.add(figureEngine, rate, "rows/s", "ClickHouse's own Kafka engine with a materialized view that computes HMAC in SQL from JSONEachRow, same broker and server; no scoring, no registry, identifiers in clear on the broker; without the time to join")
 	return nil
+}
+
+// syncTime returns the median time in milliseconds that a small write takes to
+// become durable in a directory.
+func syncTime(dir string) (_ float64, err error) {
+	f, err := os.CreateTemp(dir, "sync-*")
+	if err != nil {
+		return 0, fmt.Errorf("measure sync: %w", err)
+	}
+	defer func() { err = errors.Join(err, f.Close(), os.Remove(f.Name())) }()
+	var all latencies
+	block := make([]byte, 20_000)
+	for range 101 {
+		if _, err := f.Write(block); err != nil {
+			return 0, fmt.Errorf("measure sync: %w", err)
+		}
+		started := time.Now()
+		if err := f.Sync(); err != nil {
+			return 0, fmt.Errorf("measure sync: %w", err)
+		}
+		all = append(all, float64(time.Since(started).Nanoseconds())/1e6)
+	}
+	p50, _, _ := all.quantiles()
+	return p50, nil
 }

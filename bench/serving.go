@@ -19,9 +19,10 @@ var delayRates = []int{20_000, 50_000}
 const (
 	warmAnswers   = 600_000
 	delayDuration = 20 * time.Second
-	probeWorkers  = 4
+	probeWorkers  = 2
 	probeLearners = 200
-	askRate       = 1000 // next-exercise requests per second
+	probeEvery    = 2 * time.Millisecond // how often the served skill is looked at: half of it is in the delay
+	askRate       = 500                  // next-exercise requests per second
 	askWorkers    = 8
 )
 
@@ -51,6 +52,9 @@ func (r *runner) serving(ctx context.Context) (err error) {
 		return fmt.Errorf("find learners: %w", err)
 	}
 	for _, rate := range delayRates {
+		if err := m.awaitDrained(ctx); err != nil {
+			return fmt.Errorf("wait until all is served: %w", err)
+		}
 		if err := m.underLoad(ctx, rate); err != nil {
 			return fmt.Errorf("at %d answers/s: %w", rate, err)
 		}
@@ -114,8 +118,59 @@ func (m *servingMeasure) findProbes(ctx context.Context) error {
 		if err != nil {
 			return false, err
 		}
-		return true, m.awaitServed(ctx)
+		return true, nil
 	})
+}
+
+// lastLearner is the learner who gives the last answer of a school.
+type lastLearner struct {
+	learner int
+	answers int64 // in all
+	token   string
+}
+
+// awaitDrained waits until the last answers of every school are served, but those
+// of the first one, where the probes are.
+func (m *servingMeasure) awaitDrained(ctx context.Context) error {
+	for school := 1; school < len(m.population.Schools); school++ {
+		l := lastOf(m.sent, school)
+		err := poll(ctx, 200*time.Millisecond, func() (bool, error) {
+			if l.token == "" {
+				tokens, err := m.api.pseudonyms(ctx, m.population, school, []int{l.learner}, "eckid")
+				if notYet(err) || err == nil && tokens[0] == "" {
+					return false, nil
+				}
+				if err != nil {
+					return false, err
+				}
+				l.token = tokens[0]
+			}
+			lines, err := m.api.percentiles(ctx, l.token)
+			if notYet(err) {
+				return false, nil
+			}
+			return overallAnswers(lines) >= l.answers, err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return m.awaitServed(ctx)
+}
+
+func lastOf(w *Workload, school int) lastLearner {
+	counts := map[int32]int64{}
+	last := int32(0)
+	stream := w.School(school)
+	for more := true; more; {
+		var rows []Row
+		rows, more = stream.NextSlot(nil)
+		for i := range rows {
+			last = rows[i].Learner
+			counts[last]++
+		}
+	}
+	return lastLearner{learner: int(last), answers: counts[last]}
 }
 
 // awaitServed waits until every probed learner's skill is served.
@@ -171,7 +226,7 @@ func (m *servingMeasure) report(rate int, sent PushResult, delays, asks latencie
 	at := fmt.Sprintf("_at_%d_per_second", rate)
 	r.add("load"+at, sent.RowsPerSecond(), "rows/s", "answers that were really sent and acknowledged meanwhile")
 	p50, p99, p999 := delays.quantiles()
-	r.add("delay_p50"+at, p50, "ms", fmt.Sprintf("from sending one answer until the served skill contains it, %d answers", len(delays)))
+	r.add("delay_p50"+at, p50, "ms", fmt.Sprintf("from sending one answer until the served skill contains it, looked at every 2 ms, %d answers", len(delays)))
 	r.add("delay_p99"+at, p99, "ms", "")
 	r.add("delay_p999"+at, p999, "ms", "")
 	p50, p99, p999 = asks.quantiles()
@@ -231,7 +286,7 @@ func (m *servingMeasure) probeOnce(ctx context.Context, s *sender, lines *lineWr
 	if err := s.send(ctx, b); err != nil {
 		return 0, err
 	}
-	err = poll(ctx, 500*time.Microsecond, func() (bool, error) {
+	err = poll(ctx, probeEvery, func() (bool, error) {
 		now, err := m.api.percentiles(ctx, m.tokens[place])
 		return overallAnswers(now) > known, err
 	})

@@ -75,12 +75,25 @@ func deceptive(r rune) bool {
 	switch {
 	case r == '\n' || r == '\t':
 		return false
+	case r < utf8.RuneSelf:
+		return r < ' ' || r == 0x7f
 	case unicode.Is(unicode.Cc, r), unicode.Is(unicode.Cf, r), unicode.Is(unicode.Zl, r), unicode.Is(unicode.Zp, r):
 		return true
 	case unicode.Is(unicode.Zs, r) && r != ' ', unicode.Is(unicode.Cyrillic, r), r == 0x037e, r == utf8.RuneError:
 		return true
 	}
 	return false
+}
+
+// perLine gives a finding for each line that matches.
+func perLine(f *file, match func(line []byte) bool, text string) []finding {
+	var found []finding
+	for i, line := range bytes.Split(f.data, []byte("\n")) {
+		if match(line) {
+			found = append(found, finding{f.path, i + 1, text})
+		}
+	}
+	return found
 }
 
 func letterRule() rule {
@@ -92,10 +105,9 @@ func letterRule() rule {
 				if !isText(f) {
 					continue
 				}
-				for i, line := range bytes.Split(f.data, []byte("\n")) {
-					if bytes.ContainsFunc(line, deceptive) {
-						found = append(found, finding{f.path, i + 1, "a character that looks like another, or like nothing"})
-					}
+				if bytes.ContainsFunc(f.data, deceptive) {
+					found = append(found, perLine(f, func(line []byte) bool { return bytes.ContainsFunc(line, deceptive) },
+						"a character that looks like another, or like nothing")...)
 				}
 				if f.tree == nil {
 					continue
@@ -126,6 +138,16 @@ var places = regexp.MustCompile(strings.Join([]string{
 	`https?://(10|172|192)\.[0-9]+\.[0-9]+\.[0-9]+`, `https?://[a-z0-9.-]+\.` + `(internal|local|corp|lan)\b`,
 }, "|"))
 
+// hints are in every text that places can match: looking for them is quick.
+var hints = [][]byte{
+	[]byte("/" + "work"), []byte("/" + "root"), []byte("/" + "Users"), []byte("/" + "home"), []byte("/" + "tmp"),
+	[]byte("rtifac"), []byte("RTIFAC"), []byte("ex" + "us"), []byte("EX" + "US"), []byte("GOPROXY"), []byte("_auth"), []byte("resol" + "ved"), []byte("http"),
+}
+
+func hinted(text []byte) bool {
+	return slices.ContainsFunc(hints, func(hint []byte) bool { return bytes.Contains(text, hint) })
+}
+
 func placeRule() rule {
 	return rule{
 		name: "no paths or hosts of one machine",
@@ -135,10 +157,9 @@ func placeRule() rule {
 				if !isText(f) {
 					continue
 				}
-				for i, line := range bytes.Split(f.data, []byte("\n")) {
-					if places.Match(line) {
-						found = append(found, finding{f.path, i + 1, "names a path or host of one machine"})
-					}
+				if hinted(f.data) {
+					found = append(found, perLine(f, func(line []byte) bool { return hinted(line) && places.Match(line) },
+						"names a path or host of one machine")...)
 				}
 			}
 			return found
