@@ -11,12 +11,6 @@ import (
 // process had died there.
 func (s *Stage) SetCrash(crash func(step string) error) { s.crash = crash }
 
-// AppendLetter and ReadLetter are the inside of a dead letter.
-var (
-	AppendLetter = appendLetter
-	ReadLetter   = readLetter
-)
-
 // Transform does the work of a started handler on messages in memory, from
 // sealed raw to the bytes of answers, without Kafka. It returns rows and bytes.
 func Transform(ctx context.Context, h stream.Handler, messages []stream.Message) (rows, size int, err error) {

@@ -26,6 +26,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/leerstroom/leerstroom/internal/deadletter"
 	"github.com/leerstroom/leerstroom/internal/seal"
 	"github.com/leerstroom/leerstroom/internal/stream"
 	"github.com/leerstroom/leerstroom/pseudonymize/keyring"
@@ -79,7 +80,7 @@ type Stage struct {
 	config  StageConfig
 	opener  *seal.Opener
 	keyIDs  map[seal.KeyID]bool
-	letters *seal.Sealer
+	letters *deadletter.Writer
 	runs    sync.Pool // of *run: memory for the messages of one run
 
 	counters counters
@@ -114,11 +115,12 @@ func NewStage(config StageConfig) (*Stage, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pseudonymize: %w", err)
 	}
-	letters, err := seal.NewSealer(seal.SealerConfig{Recipient: config.PrivateKeys[0].Public()})
+	sealer, err := seal.NewSealer(seal.SealerConfig{Recipient: config.PrivateKeys[0].Public()})
 	if err != nil {
 		return nil, fmt.Errorf("pseudonymize: %w", err)
 	}
-	s := &Stage{config: config, opener: opener, letters: letters, keyIDs: make(map[seal.KeyID]bool)}
+	s := &Stage{config: config, opener: opener, letters: &deadletter.Writer{Client: config.Client, Topic: config.Topics.DeadLetters, Sealer: sealer, Stage: stageName},
+		keyIDs: make(map[seal.KeyID]bool)}
 	for _, k := range config.PrivateKeys {
 		s.keyIDs[k.Public().ID()] = true
 	}

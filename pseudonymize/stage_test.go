@@ -16,6 +16,7 @@ import (
 
 	"github.com/leerstroom/leerstroom/ingest/raw"
 	"github.com/leerstroom/leerstroom/internal/answer"
+	"github.com/leerstroom/leerstroom/internal/deadletter"
 	"github.com/leerstroom/leerstroom/internal/seal"
 	"github.com/leerstroom/leerstroom/internal/stream"
 	"github.com/leerstroom/leerstroom/pseudonymize"
@@ -281,10 +282,10 @@ func TestPoisonStopsNobody(t *testing.T) {
 		if must(t, decoder.Answers(messages[2*i+1].Value, &c)); c.Rows != 0 {
 			t.Errorf("message %d has %d rows in the place of poison, want 0", 2*i+1, c.Rows)
 		}
-		if got := pseudonymize.Reason(letters[i].Header(pseudonymize.HeaderReason)); got != reasons[i] {
+		if got := pseudonymize.Reason(letters[i].Header(deadletter.HeaderReason)); got != reasons[i] {
 			t.Errorf("dead letter %d has reason %s, want %s", i, got, reasons[i])
 		}
-		inside, err := pseudonymize.OpenDeadLetter(opener, d.topics.DeadLetters, thePart, &letters[i])
+		inside, err := deadletter.Open(opener, d.topics.DeadLetters, thePart, &letters[i])
 		must(t, err)
 		if inside.Offset != int64(2*i+1) || !bytes.Equal(inside.Value, bad[i].Value) || string(inside.Header(stream.HeaderSchema)) != string(bad[i].Header(stream.HeaderSchema)) {
 			t.Errorf("dead letter %d does not hold its message", i)

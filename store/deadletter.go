@@ -8,6 +8,7 @@ import (
 	"github.com/ClickHouse/ch-go"
 	"github.com/ClickHouse/ch-go/proto"
 
+	"github.com/leerstroom/leerstroom/internal/deadletter"
 	"github.com/leerstroom/leerstroom/internal/stream"
 )
 
@@ -23,15 +24,6 @@ type DeadLetter struct {
 	Bytes           int       // size of the sealed letter
 	WrittenAt       time.Time // when it was entered in the index; set by ListDeadLetters
 }
-
-// Headers of the messages of dead letters, as their writer spells them.
-const (
-	letterTopic     = "topic"
-	letterPartition = "partition"
-	letterOffset    = "offset"
-	letterStage     = "stage"
-	letterReason    = "reason"
-)
 
 // DeadLetterHandler returns the handler that enters the letters of a partition
 // of the topic of dead letters in the index, for stream.ConsumerConfig. A letter
@@ -73,16 +65,16 @@ func (h *letterHandler) Handle(ctx context.Context, messages []stream.Message) e
 // also such a letter has to be found.
 func (h *letterHandler) read(m *stream.Message) (DeadLetter, error) {
 	letter := DeadLetter{LetterPartition: h.partition, LetterOffset: m.Offset, Partition: -1, Offset: -1, Bytes: len(m.Value),
-		Topic: string(m.Header(letterTopic)), Stage: string(m.Header(letterStage)), Reason: string(m.Header(letterReason))}
-	if m.Header(letterPartition) != nil {
-		partition, err := m.Int64(letterPartition)
+		Topic: string(m.Header(deadletter.HeaderTopic)), Stage: string(m.Header(deadletter.HeaderStage)), Reason: string(m.Header(deadletter.HeaderReason))}
+	if m.Header(deadletter.HeaderPartition) != nil {
+		partition, err := m.Int64(deadletter.HeaderPartition)
 		if err != nil {
 			return letter, err
 		}
 		letter.Partition = int(partition)
 	}
-	if m.Header(letterOffset) != nil {
-		offset, err := m.Int64(letterOffset)
+	if m.Header(deadletter.HeaderOffset) != nil {
+		offset, err := m.Int64(deadletter.HeaderOffset)
 		if err != nil {
 			return letter, err
 		}

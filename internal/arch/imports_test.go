@@ -29,7 +29,7 @@ var allowed = map[string][]string{
 		"internal/access"},
 	"ingest/…": {"ingest", "ingest/line", "ingest/raw", "internal/answer", "internal/access"},
 
-	"pseudonymize":   {"ingest/raw", "pseudonymize/…", "internal/answer", "internal/column", "internal/stream", "internal/seal"},
+	"pseudonymize":   {"ingest/raw", "pseudonymize/…", "internal/answer", "internal/column", "internal/deadletter", "internal/stream", "internal/seal"},
 	"pseudonymize/…": {"ingest/raw", "pseudonymize/…", "internal/answer", "internal/stream", "internal/seal", "internal/column"},
 
 	"transform/filter":   {},

@@ -1,11 +1,11 @@
-package pseudonymize_test
+package deadletter_test
 
 import (
 	"bytes"
 	"testing"
 
+	"github.com/leerstroom/leerstroom/internal/deadletter"
 	"github.com/leerstroom/leerstroom/internal/stream"
-	"github.com/leerstroom/leerstroom/pseudonymize"
 )
 
 func FuzzReadLetter(f *testing.F) {
@@ -14,14 +14,14 @@ func FuzzReadLetter(f *testing.F) {
 		{Value: []byte("value")},
 		{Value: []byte("value"), Headers: []stream.Header{{Key: "schema", Value: []byte("raw-answers.v1")}, {Key: "empty"}}},
 	} {
-		f.Add(pseudonymize.AppendLetter(nil, &m))
+		f.Add(deadletter.AppendContent(nil, &m))
 	}
 	f.Fuzz(func(t *testing.T, letter []byte) {
-		m, err := pseudonymize.ReadLetter(letter)
+		m, err := deadletter.Parse(letter)
 		if err != nil {
 			return
 		}
-		again, err := pseudonymize.ReadLetter(pseudonymize.AppendLetter(nil, &m))
+		again, err := deadletter.Parse(deadletter.AppendContent(nil, &m))
 		if err != nil || !bytes.Equal(again.Value, m.Value) || len(again.Headers) != len(m.Headers) {
 			t.Fatalf("a letter of %d bytes and %d headers came back as another (%v)", len(m.Value), len(m.Headers), err)
 		}

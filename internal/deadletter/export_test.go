@@ -1,0 +1,7 @@
+package deadletter
+
+// AppendContent and Parse are the inside of a letter.
+var (
+	AppendContent = appendContent
+	Parse         = parse
+)
