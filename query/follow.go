@@ -26,11 +26,6 @@ type Source struct {
 // errGap says that a version of the item snapshot is missing in the topic.
 var errGap = errors.New("versions of the item snapshot are missing")
 
-// headerRemaining tells how many further messages of `skills` of the same raw
-// offset follow; absence means none. Only what would be too large for one message
-// is split.
-const headerRemaining = "remaining"
-
 // The pause before the model is loaded again after following failed.
 const (
 	firstPause   = 200 * time.Millisecond
@@ -173,8 +168,8 @@ func (r *skillReader) handle(partition int, messages []stream.Message) error {
 			r.model.ApplySkills(&r.rows)
 		}
 		r.model.skillMessages.Add(1)
-		if message.Header(headerRemaining) != nil {
-			remaining, err := message.Int64(headerRemaining)
+		if message.Header(transform.HeaderRemaining) != nil {
+			remaining, err := message.Int64(transform.HeaderRemaining)
 			if err != nil {
 				return err
 			}

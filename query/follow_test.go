@@ -32,13 +32,26 @@ func skillsMessage(t *testing.T, rawOffset, remaining int64, mean float64, learn
 		{Key: stream.HeaderSchema, Value: []byte(transform.SchemaSkills)}, stream.Int64Header(stream.HeaderRawOffset, rawOffset), stream.DigestHeader(value),
 	}}
 	if remaining > 0 {
-		m.Headers = append(m.Headers, stream.Int64Header("remaining", remaining))
+		m.Headers = append(m.Headers, stream.Int64Header(transform.HeaderRemaining, remaining))
 	}
 	return m
 }
 
+// send produces messages to partition 0 and returns the offset of the last. Those
+// of `skills` expect to stand where they will, unless they say otherwise.
 func (p *pipeline) send(t *testing.T, topic string, messages ...stream.Message) int64 {
 	t.Helper()
+	if topic == p.topics.Skills {
+		_, end, err := p.client.Offsets(t.Context(), topic, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range messages {
+			if messages[i].Header(transform.HeaderExpected) == nil {
+				messages[i].Headers = append(messages[i].Headers, stream.Int64Header(transform.HeaderExpected, end+int64(i)))
+			}
+		}
+	}
 	base, err := p.client.Produce(t.Context(), topic, 0, messages...)
 	if err != nil {
 		t.Fatal(err)
@@ -63,8 +76,11 @@ func TestRepeatedSplitAndDamagedMessages(t *testing.T) {
 	t.Parallel()
 	p := newPipeline(t)
 	m, _ := p.follow(t)
+	astray := skillsMessage(t, 7, 0, 9, 2) // new, but its writer had lost the partition
+	astray.Headers = append(astray.Headers, stream.Int64Header(transform.HeaderExpected, 0))
 	p.send(t, p.topics.Skills,
 		skillsMessage(t, 5, 0, 0.5, 1),
+		astray,
 		skillsMessage(t, 5, 0, 9, 2),       // again, by a worker that lost its place
 		skillsMessage(t, 6, 1, 0.6, 3),     // split …
 		skillsMessage(t, 6, 0, 0.625, 4),   // … in two
