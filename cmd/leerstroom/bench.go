@@ -16,6 +16,7 @@ import (
 func newBenchCommand() *cobra.Command {
 	var data, report, figures, library string
 	var config bench.RunConfig
+	var unsynced bool
 	command := &cobra.Command{
 		Use:   "bench",
 		Short: "Measure every stage, the whole line, latencies, and the bare limits beside them",
@@ -41,7 +42,7 @@ Kafka engine on the same rows.`,
 			config.Environment, config.Progress = environment, bars.set
 			config.Command = strings.TrimSpace("leerstroom bench " + strings.Join(os.Args[min(2, len(os.Args)):], " "))
 			config.Serve = func(ctx context.Context, population *bench.Population) (*bench.Serving, error) {
-				return serveForBench(ctx, filepath.Join(data, "serving"), population, command.ErrOrStderr())
+				return serveForBench(ctx, filepath.Join(data, "serving"), population, unsynced, command.ErrOrStderr())
 			}
 			results, err := bench.Run(command.Context(), config)
 			if err != nil {
@@ -58,6 +59,8 @@ Kafka engine on the same rows.`,
 	flags.IntVar(&config.Answers, "answers", 5_000_000, "answers in the stream")
 	flags.IntVar(&config.Schools, "schools", 250, "schools")
 	flags.IntVar(&config.Learners, "learners", 200, "learners per school, about")
+	flags.StringSliceVar(&config.Only, "only", nil, "measures to take (default: all): "+strings.Join(bench.Measures(), ", "))
+	flags.BoolVar(&unsynced, "unsynced-kafka", false, "latencies without fsync in the embedded Kafka, to tell what the disk costs")
 	flags.IntVar(&config.Workers, "workers", 0, "handlers at work in each stage (default: one per core)")
 	return command
 }

@@ -194,8 +194,14 @@ func (s *system) pseudonym(h *hunt) {
 		if err := json.Unmarshal(s.post(h, "/v1/pseudonyms", s.engineKey, request), &reply); err != nil || len(reply.Tokens) != 2 || reply.Tokens[0] == nil || reply.Tokens[1] != nil {
 			s.t.Fatalf("pseudonyms: %+v, %v, want a token and null", reply, err)
 		}
-		s.get(h, "/v1/learners/"+*reply.Tokens[0]+"/next-exercise?goal=optellen", s.engineKey)
-		s.get(h, "/v1/learners/"+*reply.Tokens[0]+"/percentiles", s.engineKey)
+		for _, question := range []string{"next-exercise?goal=optellen", "percentiles"} {
+			path := "/v1/learners/" + *reply.Tokens[0] + "/" + question
+			enginetest.Eventually(s.t, time.Minute, "answer to "+question, func() error {
+				_, err := s.try(path, s.engineKey)
+				return err
+			})
+			s.get(h, path, s.engineKey)
+		}
 	}
 }
 

@@ -62,7 +62,7 @@ func runDemo(ctx context.Context, flags *demoFlags, stdout, stderr io.Writer) (e
 	if err != nil {
 		return err
 	}
-	d, err := openSimulation(ctx, layout{flags.data}, population, newLogger(stderr, flags.verbose))
+	d, err := openSimulation(ctx, layout{flags.data}, population, false, newLogger(stderr, flags.verbose))
 	if err != nil {
 		return err
 	}
@@ -72,12 +72,13 @@ func runDemo(ctx context.Context, flags *demoFlags, stdout, stderr io.Writer) (e
 
 // openSimulation opens a deployment on embedded engines whose simulated schools
 // have authorised their publishers.
-func openSimulation(ctx context.Context, paths layout, population *bench.Population, logger *slog.Logger) (*deployment, error) {
+func openSimulation(ctx context.Context, paths layout, population *bench.Population, unsynced bool, logger *slog.Logger) (*deployment, error) {
 	config, err := loadConfiguration("")
 	if err != nil {
 		return nil, err
 	}
 	config.Listen = "127.0.0.1:0"
+	config.Engine.Kafka.UnsyncedWrites = unsynced
 	config.Ingest.Authorisations = population.Authorisations()
 	config.EngineAuthorisations = make(ingest.Authorisations)
 	for school := range config.Ingest.Authorisations {
@@ -95,8 +96,8 @@ func openSimulation(ctx context.Context, paths layout, population *bench.Populat
 }
 
 // serveForBench runs the whole system for the benchmarks that speak HTTP.
-func serveForBench(ctx context.Context, data string, population *bench.Population, stderr io.Writer) (*bench.Serving, error) {
-	d, err := openSimulation(ctx, layout{data}, population, newLogger(stderr, false))
+func serveForBench(ctx context.Context, data string, population *bench.Population, unsynced bool, stderr io.Writer) (*bench.Serving, error) {
+	d, err := openSimulation(ctx, layout{data}, population, unsynced, newLogger(stderr, false))
 	if err != nil {
 		return nil, err
 	}

@@ -12,10 +12,11 @@ import (
 	"github.com/segmentio/kafka-go"
 )
 
-// Limits of one message and one fetch.
+// Limits of one message and one fetch. Every partition of every consumer keeps
+// the memory of a fetch, so it is small; a larger message still comes whole.
 const (
 	MaxMessageBytes = 8 << 20
-	maxFetchBytes   = 4 << 20
+	maxFetchBytes   = 1 << 20
 )
 
 // ErrOffsetOutOfRange reports that a wanted offset is no longer, or not yet, in
