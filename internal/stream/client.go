@@ -137,12 +137,16 @@ func (c *Client) Fetch(ctx context.Context, topic string, partition int, offset 
 	batch.Messages = batch.Messages[:0]
 	// kafka-go takes 0 for "not set" and would wait for ten seconds.
 	maxWait = max(maxWait, time.Millisecond)
-	response, err := c.kafka.Fetch(ctx, &kafka.FetchRequest{
-		Topic: topic, Partition: partition, Offset: offset, MinBytes: 1, MaxBytes: maxFetchBytes, MaxWait: maxWait,
+	var response *kafka.FetchResponse
+	err := whileMoving(ctx, func() (err error) {
+		response, err = c.kafka.Fetch(ctx, &kafka.FetchRequest{
+			Topic: topic, Partition: partition, Offset: offset, MinBytes: 1, MaxBytes: maxFetchBytes, MaxWait: maxWait,
+		})
+		if err == nil {
+			err = response.Error
+		}
+		return err
 	})
-	if err == nil {
-		err = response.Error
-	}
 	if errors.Is(err, kafka.OffsetOutOfRange) {
 		return fmt.Errorf("fetch %s/%d at offset %d: %w: the log was cut by retention or the topic made anew; restore it or rebuild", topic, partition, offset, ErrOffsetOutOfRange)
 	}
@@ -214,20 +218,45 @@ func closeBytes(b kafka.Bytes) {
 
 // Offsets returns the first offset of a partition and the one after its last.
 func (c *Client) Offsets(ctx context.Context, topic string, partition int) (first, end int64, err error) {
-	response, err := c.kafka.ListOffsets(ctx, &kafka.ListOffsetsRequest{Topics: map[string][]kafka.OffsetRequest{
-		topic: {kafka.FirstOffsetOf(partition), kafka.LastOffsetOf(partition)}}})
+	err = whileMoving(ctx, func() error {
+		first, end, err = c.listOffsets(ctx, topic, partition)
+		return err
+	})
 	if err != nil {
 		return 0, 0, fmt.Errorf("list offsets of %s/%d: %w", topic, partition, err)
 	}
+	return first, end, nil
+}
+
+func (c *Client) listOffsets(ctx context.Context, topic string, partition int) (first, end int64, err error) {
+	response, err := c.kafka.ListOffsets(ctx, &kafka.ListOffsetsRequest{Topics: map[string][]kafka.OffsetRequest{
+		topic: {kafka.FirstOffsetOf(partition), kafka.LastOffsetOf(partition)}}})
+	if err != nil {
+		return 0, 0, err
+	}
 	for _, p := range response.Topics[topic] {
 		if p.Partition == partition {
-			if p.Error != nil {
-				return 0, 0, fmt.Errorf("list offsets of %s/%d: %w", topic, partition, p.Error)
-			}
-			return p.FirstOffset, p.LastOffset, nil
+			return p.FirstOffset, p.LastOffset, p.Error
 		}
 	}
-	return 0, 0, fmt.Errorf("list offsets of %s/%d: partition not in the reply", topic, partition)
+	return 0, 0, errors.New("partition not in the reply")
+}
+
+// moving is how long a partition may have no leader, or one that doesn't know it
+// yet, before that is an error: after a topic was made or a broker went away.
+const moving = 10 * time.Second
+
+// whileMoving repeats a request while the broker says that the partition is led
+// elsewhere.
+func whileMoving(ctx context.Context, request func() error) error {
+	pause, began := newBackoff(20*time.Millisecond, 500*time.Millisecond), time.Now()
+	for {
+		err := request()
+		led := !errors.Is(err, kafka.NotLeaderForPartition) && !errors.Is(err, kafka.LeaderNotAvailable) && !errors.Is(err, kafka.UnknownTopicOrPartition)
+		if led || time.Since(began) > moving || !pause.wait(ctx) {
+			return err
+		}
+	}
 }
 
 // Last reads the last message of a partition; found is false when it is empty.
