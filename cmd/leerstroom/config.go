@@ -67,6 +67,9 @@ func (c *configuration) setDefaults() {
 	if c.Topics.Partitions == 0 {
 		c.Topics.Partitions = 64
 	}
+	if c.Topics.ReplicationFactor == 0 {
+		c.Topics.ReplicationFactor = 1
+	}
 	if c.Topics.Retention == 0 {
 		c.Topics.Retention = 7 * 24 * time.Hour
 	}
@@ -83,6 +86,9 @@ func (c *configuration) validate() error {
 		return errors.New("configuration: topics.retention: at least 1h, or an outage loses what is not stored yet")
 	case c.Workers < 1:
 		return errors.New("configuration: workers: at least 1")
+	}
+	if err := c.Ingest.Validate(); err != nil {
+		return fmt.Errorf("configuration: ingest: %w", err)
 	}
 	if err := c.EngineAuthorisations.Validate(); err != nil {
 		return fmt.Errorf("configuration: engine_authorisations: %w", err)

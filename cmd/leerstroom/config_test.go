@@ -1,0 +1,58 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// TestDocumentedConfiguration loads the documented file: every key in it exists,
+// and what it gives as defaults is what an empty file means.
+func TestDocumentedConfiguration(t *testing.T) {
+	t.Parallel()
+	documented, err := loadConfiguration(filepath.Join("..", "..", "docs", "configuration.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	empty, err := loadConfiguration("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(documented.Topics, empty.Topics) || documented.Listen != empty.Listen || documented.Workers != empty.Workers {
+		t.Errorf("documented defaults %+v, %s, %d differ from those of an empty file %+v, %s, %d",
+			documented.Topics, documented.Listen, documented.Workers, empty.Topics, empty.Listen, empty.Workers)
+	}
+	if !documented.engineAuthorised("rekentuin", "12AB00") || documented.engineAuthorised("rekentuin", "99XX00") || documented.engineAuthorised("other", "12AB00") {
+		t.Error("engines are not authorised as the file says")
+	}
+}
+
+func TestConfigurationRefusesMistakes(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct{ text, want string }{
+		"unknown key":      {"listne: 127.0.0.1:1\n", "listne"},
+		"no partitions":    {"topics: {partitions: 5000}\n", "topics.partitions"},
+		"short retention":  {"topics: {retention: 10m}\n", "topics.retention"},
+		"negative workers": {"workers: -1\n", "workers"},
+		"not a school":     {"engine_authorisations: {nowhere: [x]}\n", "engine_authorisations"},
+		"not an address":   {"engine: {kafka: {brokers: [nonsense]}}\n", "kafka.brokers"},
+		"ingest limit":     {"ingest: {max_line_bytes: -1}\n", "max_line_bytes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "config.yaml")
+			if err := os.WriteFile(path, []byte(test.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			config, err := loadConfiguration(path)
+			if err == nil {
+				err = config.Engine.Validate()
+			}
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("loadConfiguration(%q) = %v, want an error about %q", test.text, err, test.want)
+			}
+		})
+	}
+}
