@@ -48,6 +48,7 @@ func TestConfigurationRefusesMistakes(t *testing.T) {
 			}
 			config, err := loadConfiguration(path)
 			if err == nil {
+				config.Engine.DataDir = t.TempDir()
 				err = config.Engine.Validate()
 			}
 			if err == nil || !strings.Contains(err.Error(), test.want) {
