@@ -8,7 +8,9 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -78,7 +80,38 @@ func (d *deployment) open(ctx context.Context) error {
 	if err := d.client.EnsureTopics(ctx, d.config.specs()...); err != nil {
 		return err
 	}
-	return d.migrate(ctx)
+	return d.migratePatiently(ctx)
+}
+
+// awaitClickHouse is how long ClickHouse may be away when a command begins.
+const awaitClickHouse = time.Minute
+
+// migratePatiently tries again while ClickHouse can't be reached: it may be
+// starting, or somebody else's restart may be under way.
+func (d *deployment) migratePatiently(ctx context.Context) error {
+	for began := time.Now(); ; {
+		err := d.migrate(ctx)
+		if err == nil || !unreachable(err) || time.Since(began) > awaitClickHouse {
+			return err
+		}
+		d.logger.WarnContext(ctx, "clickhouse can't be reached, trying again", "error", err)
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
+}
+
+// unreachable tells whether an error is of the connection and not of a statement.
+func unreachable(err error) bool {
+	const networkError = 210 // how ClickHouse, and the gate before the embedded one, call it
+	var exception *clickhouse.Exception
+	if errors.As(err, &exception) {
+		return exception.Code == networkError
+	}
+	var network net.Error
+	return errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
 }
 
 // migrate brings the databases of the store and of the vault up to date.
