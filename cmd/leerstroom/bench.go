@@ -11,6 +11,7 @@ import (
 
 	"github.com/leerstroom/leerstroom/bench"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 func newBenchCommand() *cobra.Command {
@@ -40,7 +41,7 @@ Kafka engine on the same rows.`,
 			bars := newProgress(command.ErrOrStderr())
 			defer bars.close()
 			config.Environment, config.Progress = environment, bars.set
-			config.Command = strings.TrimSpace("leerstroom bench " + strings.Join(os.Args[min(2, len(os.Args)):], " "))
+			config.Command = benchCommandLine(command.Flags())
 			config.Serve = func(ctx context.Context, population *bench.Population) (*bench.Serving, error) {
 				return serveForBench(ctx, filepath.Join(data, "serving"), population, unsynced, command.ErrOrStderr())
 			}
@@ -63,6 +64,20 @@ Kafka engine on the same rows.`,
 	flags.BoolVar(&unsynced, "unsynced-kafka", false, "latencies without fsync in the embedded Kafka, to tell what the disk costs")
 	flags.IntVar(&config.Workers, "workers", 0, "handlers at work in each stage (default: one per core)")
 	return command
+}
+
+// benchCommandLine is what a reader has to type for the same figures: without the
+// paths of this machine.
+func benchCommandLine(flags *pflag.FlagSet) string {
+	line := "leerstroom bench"
+	flags.Visit(func(f *pflag.Flag) {
+		switch f.Name {
+		case "data", "library", "report", "json", "cpuprofile":
+		default:
+			line += fmt.Sprintf(" --%s=%s", f.Name, f.Value)
+		}
+	})
+	return line
 }
 
 // writeFile writes a result to a path, or to otherwise when the path is empty.
