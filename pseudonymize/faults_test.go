@@ -23,30 +23,49 @@ func TestRotationUnderLoad(t *testing.T) {
 	d := deploy(t)
 	l := d.push(t, r, thePart, 40)
 	handled, rotated := 0, false
-	for attempt := 0; ; attempt++ {
-		s := d.stage(t)
-		s.SetCrash(func(step string) error {
-			if step == "answers written" {
-				if handled++; handled >= 3 && !rotated {
-					rotated = true
-					if _, err := d.ring.Rotate(); err != nil {
-						return err
+	drain := func() {
+		for attempt := 0; ; attempt++ {
+			s := d.stage(t)
+			s.SetCrash(func(step string) error {
+				if step == "answers written" {
+					if handled++; handled >= 3 && !rotated {
+						rotated = true
+						if _, err := d.ring.Rotate(); err != nil {
+							return err
+						}
 					}
 				}
+				if attempt < 12 && r.IntN(8) == 0 {
+					return errCrash
+				}
+				return nil
+			})
+			err := work(t.Context(), d, s, thePart, r)
+			if err == nil {
+				return
 			}
-			if attempt < 12 && r.IntN(8) == 0 {
-				return errCrash
+			if !errors.Is(err, errCrash) {
+				t.Fatal(err)
 			}
-			return nil
-		})
-		err := work(t.Context(), d, s, thePart, r)
-		if err == nil {
-			break
-		}
-		if !errors.Is(err, errCrash) {
-			t.Fatal(err)
 		}
 	}
+	drain()
+	if !rotated { // few steps sufficed for all messages
+		rotated = true
+		_, err := d.ring.Rotate()
+		must(t, err)
+	}
+	// Whatever the steps were, some messages come after the rotation.
+	later := d.push(t, r, thePart, 10)
+	for i := range later.n {
+		if a, ok := later.answers[i]; ok {
+			l.answers[l.n+i] = a
+		} else {
+			l.results[l.n+i] = later.results[i]
+		}
+	}
+	l.n += later.n
+	drain()
 	messages := d.read(t, d.topics.Answers, thePart)
 	d.checkAnswers(t, l, messages, 1, 2)
 	// The place of the change is recorded, and the topic agrees with it.
