@@ -246,6 +246,10 @@ func lock(path string) (unlock func(), err error) {
 	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		return nil, errors.Join(fmt.Errorf("lock keyset %s: another command is changing it: %w", path, err), file.Close())
 	}
-	// Closing the descriptor releases the lock; nothing was written through it.
-	return func() { _ = file.Close() }, nil
+	// Unlocking comes first: a process that is just being started holds a copy of
+	// the descriptor for a moment, so closing ours alone might not release it.
+	return func() {
+		_ = syscall.Flock(int(file.Fd()), syscall.LOCK_UN)
+		_ = file.Close() // nothing was written through it
+	}, nil
 }
