@@ -27,6 +27,7 @@ var errRefused = errors.New("refused")
 var (
 	referencePolicy = Policy{Publisher: "bingel", NowMS: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC).UnixMilli(), ClockSkewMS: 300_000}
 	referenceECKID  = regexp.MustCompile(`^https://ketenid\.nl/([0-9a-z]{1,32})/[0-9a-f]{128}$`)
+	referenceMoment = regexp.MustCompile(`^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})$`)
 	referenceSchool = regexp.MustCompile(`^[0-9]{2}[A-Z]{2}[0-9]{2}$`)
 )
 
@@ -179,10 +180,14 @@ func referenceTime(k kind, content string) (string, error) {
 		form += "T00:00:00Z"
 	}
 	var at time.Time
+	// time.Time reads forms that RFC 3339 has not, such as an hour of one digit.
+	if !referenceMoment.MatchString(form) {
+		return "", errRefused
+	}
 	if err := at.UnmarshalText([]byte(form)); err != nil || len(year) < 4 || year[:4] < "2000" || year[:4] > "2199" {
 		return "", errRefused
 	}
-	if _, offset := at.Zone(); offset > 14*3600+59*60 || offset < -14*3600-59*60 || strings.Contains(content, ",") {
+	if _, offset := at.Zone(); offset > 14*3600+59*60 || offset < -14*3600-59*60 {
 		return "", errRefused
 	}
 	limit := referencePolicy.NowMS + referencePolicy.ClockSkewMS

@@ -271,7 +271,7 @@ func (e *Engines) Close() error {
 			errs = append(errs, e.server.Close())
 		}
 		if e.lock != nil {
-			errs = append(errs, e.lock.Close())
+			errs = append(errs, unlockDirectory(e.lock))
 		}
 		e.closed = errors.Join(errs...)
 	})

@@ -33,6 +33,13 @@ func lockDirectory(dir string) (*os.File, error) {
 	return file, nil
 }
 
+// unlockDirectory gives the lock back. Unlocking comes before closing: a process
+// that is just being started holds a copy of the descriptor for a moment, and
+// with it the lock.
+func unlockDirectory(file *os.File) error {
+	return errors.Join(syscall.Flock(int(file.Fd()), syscall.LOCK_UN), file.Close())
+}
+
 // Attach reaches the embedded engines that another process runs on the data
 // directory. Closing the result leaves them alone.
 func Attach(config Config) (*Engines, error) {
