@@ -134,18 +134,22 @@ type Encoder struct {
 	tokens   []byte
 }
 
-type schemas struct{ answers, testResults *column.Schema }
+type schemas struct{ answers, testResults, commands *column.Schema }
 
 func (s *schemas) of(name string) *column.Schema {
 	if s.answers == nil {
 		identity := []column.Field{{Name: "id", Kind: column.Fixed16}, {Name: "learner", Kind: column.Dictionary16}}
 		s.answers = column.NewSchema(append(identity, FactsFields()...)...)
 		s.testResults = column.NewSchema(append(identity, TestFactsFields()...)...)
+		s.commands = commandsSchema()
 	}
-	if name == SchemaAnswers {
+	switch name {
+	case SchemaAnswers:
 		return s.answers
+	case SchemaTestResults:
+		return s.testResults
 	}
-	return s.testResults
+	return s.commands
 }
 
 // AppendAnswers appends the message of the columns to dst. KeyEpoch and
@@ -164,12 +168,9 @@ func (e *Encoder) AppendTestResults(dst []byte, c *TestResults) ([]byte, error) 
 }
 
 func (e *Encoder) begin(schema string, rows int, ids []EventID, learner *Tokens) {
-	e.eventIDs, e.tokens = e.eventIDs[:0], e.tokens[:0]
+	e.eventIDs, e.tokens = e.eventIDs[:0], appendTokens(e.tokens[:0], learner.Values)
 	for i := range ids {
 		e.eventIDs = append(e.eventIDs, ids[i][:]...)
-	}
-	for i := range learner.Values {
-		e.tokens = append(e.tokens, learner.Values[i].bytes[:]...)
 	}
 	e.columns.Begin(e.schemas.of(schema), rows)
 	e.columns.Fixed16(e.eventIDs)
@@ -223,9 +224,6 @@ func (d *Decoder) open(schema string, message []byte, ids *[]EventID, learner *T
 		*ids = append(*ids, EventID(packed[i:i+16]))
 	}
 	codes, tokens := d.columns.Dictionary16()
-	learner.Codes, learner.Values = codes, learner.Values[:0]
-	for i := 0; i+16 <= len(tokens); i += 16 {
-		learner.Values = append(learner.Values, Token{bytes: [16]byte(tokens[i : i+16])})
-	}
+	learner.Codes, learner.Values = codes, readTokens(learner.Values[:0], tokens)
 	return rows, nil
 }
