@@ -19,29 +19,32 @@ func allocations() uint64 {
 }
 
 // steady measures allocations per row while the middle half of total rows
-// passes: it leaves out how stages begin and end. Looking at the count allocates
-// nothing.
+// passes: it leaves out how stages begin and end, as far as it sees the count
+// move. Looking at the count allocates nothing.
 func steady(ctx context.Context, rows func() int64, total int64) (perRow float64, err error) {
 	ticker := time.NewTicker(5 * time.Millisecond)
 	defer ticker.Stop()
-	reach := func(limit int64) error {
-		for rows() < limit {
-			select {
-			case <-ticker.C:
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			}
+	from := sample{objects: allocations()}
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
 		}
-		return nil
+		now := sample{rows(), allocations()}
+		if now.rows >= total-total/4 && now.rows > from.rows {
+			return float64(now.objects-from.objects) / float64(now.rows-from.rows), nil
+		}
+		if now.rows <= total/4 {
+			from = now
+		}
 	}
-	if err := reach(total / 4); err != nil {
-		return 0, err
-	}
-	fromRows, fromObjects := rows(), allocations()
-	if err := reach(total - total/4); err != nil {
-		return 0, err
-	}
-	return float64(allocations()-fromObjects) / float64(max(1, rows()-fromRows)), nil
+}
+
+// sample is what was counted at one moment.
+type sample struct {
+	rows    int64
+	objects uint64
 }
 
 // residentMB returns the resident memory of this process; 0 where the
