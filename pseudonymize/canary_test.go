@@ -98,7 +98,7 @@ func TestNoCanaryAnywhere(t *testing.T) {
 	must(t, work(t.Context(), d, d.stage(t), thePart, r))
 	registry, err := d.vault(t).Open(t.Context(), thePart, vault.Own)
 	must(t, err)
-	_, err = registry.ImportRoster(t.Context(), [][]vault.Alias{canaries(school)})
+	_, err = registry.ImportRoster(t.Context(), roster([][]vault.Alias{canaries(school)}))
 	must(t, err)
 	must(t, registry.Flush(t.Context()))
 	readable := 0

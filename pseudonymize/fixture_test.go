@@ -328,3 +328,12 @@ func repeat(t testing.TB) *rand.Rand {
 	t.Logf("repeat with: LEERSTROOM_TEST_SEED=%d go test -run '^%s$' ./pseudonymize", seed, t.Name())
 	return rand.New(rand.NewPCG(seed, 1))
 }
+
+// roster makes lines without names.
+func roster(lines [][]vault.Alias) []vault.RosterLine {
+	out := make([]vault.RosterLine, len(lines))
+	for i := range lines {
+		out[i].Aliases = lines[i]
+	}
+	return out
+}

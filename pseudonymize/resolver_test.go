@@ -111,7 +111,7 @@ func TestResolverFollowsChanges(t *testing.T) {
 	must(t, owner.Adopt(t.Context(), 0))
 	resolver := d.resolver(t, "snappet")
 	old := []answer.Token{resolve(t, resolver, keyring.Engine("snappet"), first).Token, resolve(t, resolver, keyring.Engine("snappet"), second).Token}
-	_, err = owner.ImportRoster(t.Context(), [][]vault.Alias{{first, second}})
+	_, err = owner.ImportRoster(t.Context(), roster([][]vault.Alias{{first, second}}))
 	must(t, err)
 	wait(t, "the learners are merged", func() bool {
 		a, b := resolve(t, resolver, keyring.Analytics, first), resolve(t, resolver, keyring.Analytics, second)

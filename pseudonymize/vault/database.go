@@ -14,6 +14,7 @@ const (
 	rowProgress byte = 0
 	rowLearner  byte = 1
 	rowAlias    byte = 2
+	rowName     byte = 3
 )
 
 const saltSealed = sealOverhead + 16 // bytes of a sealed salt
@@ -56,13 +57,13 @@ SELECT toUInt8(kind) AS k, school, epoch, max(version) AS v, count() AS n,
        arrayStringConcat(groupArray(multiIf(kind = 'alias', concat(key, learner),
            kind = 'learner', concat(key, learner, char(flags), sealed), sealed))) AS packed
 FROM %s.identities FINAL
-WHERE partition = ? AND deleted = 0
+WHERE partition = ? AND deleted = 0 AND kind != 'name'
 GROUP BY kind, school, epoch
 ORDER BY k, school, epoch`
 
 // restore reads the partition's fold from the table.
 func (p *Partition) restore(ctx context.Context) error {
-	p.state, p.pending = NewState(), make(map[Digest][]byte)
+	p.state, p.pending, p.names = NewState(), make(map[Digest][]byte), make(map[LearnerID][]byte)
 	p.next, p.flushed, p.aliasEpoch = 0, 0, p.vault.config.Ring.Primary()
 	rows, err := p.vault.config.Conn.Query(ctx, fmt.Sprintf(restoreQuery, p.vault.config.Database), uint16(p.number))
 	if err != nil {
@@ -146,7 +147,7 @@ func (r *restoring) finish() error {
 		}
 		s.flags[l] |= flagMerged
 	}
-	s.changedLearners, s.changedAliases = nil, nil
+	s.changedLearners, s.changedAliases, s.droppedNames = nil, nil, nil
 	return nil
 }
 
@@ -224,7 +225,9 @@ func (p *Partition) Unflushed() bool { return p.mode == Own && p.next > p.flushe
 // Full tells that too much waits for the table to go on without it.
 func (p *Partition) Full() bool { return p.waiting() > maxEntries }
 
-func (p *Partition) waiting() int { return len(p.pending) + len(p.state.changedLearners) }
+func (p *Partition) waiting() int {
+	return len(p.pending) + len(p.names) + len(p.state.changedLearners)
+}
 
 // Flush writes what changed since the last flush, with the offset that it
 // reflects, as one block. It does nothing when the table is up to date.
@@ -239,6 +242,9 @@ func (p *Partition) Flush(ctx context.Context) error {
 	for digest, sealed := range p.pending {
 		rows.alias(digest, p.state.aliasOwner(&digest), sealed)
 	}
+	for id, sealed := range p.names {
+		p.nameRow(&rows, id, sealed)
+	}
 	if err := p.progressRow(&rows); err != nil {
 		return fmt.Errorf("flush registry of partition %d: %w", p.number, err)
 	}
@@ -248,6 +254,7 @@ func (p *Partition) Flush(ctx context.Context) error {
 	p.flushed = p.next
 	p.state.changedLearners = p.state.changedLearners[:0]
 	clear(p.pending)
+	clear(p.names)
 	return nil
 }
 
@@ -264,6 +271,15 @@ type aliasOwner struct {
 	id     LearnerID
 	school string
 	bound  bool
+}
+
+// nameRow adds the row of a learner's name; a nil one marks that it is gone.
+func (p *Partition) nameRow(rows *rowBlock, id LearnerID, sealed []byte) {
+	school := ""
+	if sealed != nil {
+		school = p.state.School(p.state.LookupID(id))
+	}
+	rows.add(rowName, id, LearnerID{}, school, 0, sealed, sealed == nil)
 }
 
 func (p *Partition) learnerRows(rows *rowBlock, learners []Learner) error {

@@ -158,7 +158,7 @@ func TestEveryChangeSurvivesRestart(t *testing.T) {
 		func() error { return p.Create(t.Context(), number(8), false) },
 		func() error { return p.Adopt(t.Context(), 7) },
 		func() error {
-			_, err := p.ImportRoster(t.Context(), [][]vault.Alias{{las("pupil 0"), eckid("aa")}, {las("pupil 1"), las("pupil 2"), eckid("bb")}})
+			_, err := p.ImportRoster(t.Context(), roster([][]vault.Alias{{las("pupil 0"), eckid("aa")}, {las("pupil 1"), las("pupil 2"), eckid("bb")}}))
 			return err
 		},
 		func() error { return p.Adopt(t.Context(), 9) },
@@ -287,3 +287,12 @@ type nothing struct{}
 
 func (*nothing) Lock()   {}
 func (*nothing) Unlock() {}
+
+// roster makes lines without names.
+func roster(lines [][]vault.Alias) []vault.RosterLine {
+	out := make([]vault.RosterLine, len(lines))
+	for i := range lines {
+		out[i].Aliases = lines[i]
+	}
+	return out
+}

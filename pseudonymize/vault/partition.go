@@ -115,7 +115,9 @@ type Partition struct {
 	next       int64 // registry offset to read next: everything below is folded
 	flushed    int64 // next as the table has it
 
-	pending map[Digest][]byte // sealed aliases that the table lacks
+	pending map[Digest][]byte    // sealed aliases that the table lacks
+	names   map[LearnerID][]byte // sealed names that the table lacks, nil for one that goes
+	stored  map[LearnerID]Name   // names of the schools whose roster is being imported
 
 	batch     stream.Batch
 	plain     []byte // an opened message
@@ -265,8 +267,11 @@ func (p *Partition) apply(offset int64, r *Record) (Effect, error) {
 	}
 	effect := p.state.Apply(offset, r, &digest)
 	if p.mode != Own {
-		p.state.changedLearners, p.state.changedAliases = p.state.changedLearners[:0], p.state.changedAliases[:0]
+		p.state.changedLearners, p.state.changedAliases, p.state.droppedNames = p.state.changedLearners[:0], p.state.changedAliases[:0], p.state.droppedNames[:0]
 		return effect, nil
+	}
+	if err := p.keepNames(r, effect); err != nil {
+		return effect, err
 	}
 	for _, d := range p.state.changedAliases {
 		if d != digest {
@@ -281,6 +286,20 @@ func (p *Partition) apply(offset int64, r *Record) (Effect, error) {
 	}
 	p.state.changedAliases = p.state.changedAliases[:0]
 	return effect, nil
+}
+
+// keepNames keeps what the table needs of names.
+func (p *Partition) keepNames(r *Record, effect Effect) (err error) {
+	for _, id := range p.state.droppedNames {
+		p.names[id] = nil
+	}
+	p.state.droppedNames = p.state.droppedNames[:0]
+	if r.Kind != KindName || effect != EffectDone || !r.Name.known() {
+		return nil
+	}
+	id := p.state.secrets[p.state.LookupID(r.Learner)].ID
+	p.names[id], err = p.sealName(id, &r.Name)
+	return err
 }
 
 func (p *Partition) sealAlias(digest *Digest, a *Alias) ([]byte, error) {

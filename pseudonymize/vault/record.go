@@ -19,6 +19,7 @@ const (
 	KindErase  Kind = 5 // a learner is forgotten
 	KindEpoch  Kind = 6 // tokens are made under another key epoch
 	KindAdopt  Kind = 7 // the stage uses everything below an offset from a raw offset on
+	KindName   Kind = 8 // a roster says what a learner is called
 )
 
 // Record is one entry of the registry. Which fields count depends on its kind.
@@ -29,8 +30,10 @@ type Record struct {
 	Secret   Secret // create
 	Rostered bool   // create: a roster knows the learner
 
-	Learner LearnerID // link, move: the alias's learner; merge: the one that goes; erase
+	Learner LearnerID // link, move: the alias's learner; merge: the one that goes; erase; name
 	Into    LearnerID // merge: the one that stays
+
+	Name Name // name; empty takes it away
 
 	Epoch uint32 // epoch
 
@@ -57,9 +60,10 @@ func (r *Record) HasAlias() bool {
 //	erase:  learner id (16)
 //	epoch:  uvarint
 //	adopt:  registry offset (uvarint) · raw offset (uvarint)
+//	name:   learner id (16) · name
 //
-// with alias = scheme (1) · school · publisher · value, each a uvarint length
-// and bytes. Nothing follows the last record.
+// with alias = scheme (1) · school · publisher · value and name = first · prefix ·
+// last · group · year group (1), each text a uvarint length and bytes. Nothing follows the last record.
 const recordsVersion = 1
 
 // Limits of one message: a reader refuses more, a writer cuts before.
@@ -90,6 +94,11 @@ func appendRecord(dst []byte, r *Record) ([]byte, error) {
 		return append(append(dst, r.Learner[:]...), r.Into[:]...), nil
 	case KindErase:
 		return append(dst, r.Learner[:]...), nil
+	case KindName:
+		if err := r.Name.Validate(); err != nil {
+			return dst, err
+		}
+		return appendName(append(dst, r.Learner[:]...), &r.Name), nil
 	case KindEpoch:
 		return binary.AppendUvarint(dst, uint64(r.Epoch)), nil
 	case KindAdopt:
@@ -152,6 +161,8 @@ func (r *recordReader) next(out *Record) bool {
 		out.Learner, out.Into = r.id(), r.id()
 	case KindErase:
 		out.Learner = r.id()
+	case KindName:
+		out.Learner, out.Name = r.id(), r.name()
 	case KindEpoch:
 		if epoch := r.number(); epoch == 0 || epoch > 1<<31 {
 			r.fail("epoch out of range")

@@ -37,8 +37,14 @@ func drawAlias(t *rapid.T) vault.Alias {
 	return a
 }
 
+func drawName(t *rapid.T) vault.Name {
+	text := rapid.StringMatching(`[A-Za-zéü' -]{0,30}`)
+	return vault.Name{First: text.Draw(t, "first"), Prefix: text.Draw(t, "prefix"), Last: text.Draw(t, "last"), Group: text.Draw(t, "group"),
+		YearGroup: rapid.Uint8Range(0, 8).Draw(t, "year group")}
+}
+
 func drawRecord(t *rapid.T) vault.Record {
-	r := vault.Record{Kind: vault.Kind(rapid.IntRange(1, 7).Draw(t, "kind"))}
+	r := vault.Record{Kind: vault.Kind(rapid.IntRange(1, 8).Draw(t, "kind"))}
 	switch r.Kind {
 	case vault.KindCreate:
 		r.Alias, r.Rostered = drawAlias(t), rapid.Bool().Draw(t, "rostered")
@@ -49,6 +55,8 @@ func drawRecord(t *rapid.T) vault.Record {
 		r.Learner, r.Into = id(t, "from"), id(t, "into")
 	case vault.KindErase:
 		r.Learner = id(t, "learner")
+	case vault.KindName:
+		r.Learner, r.Name = id(t, "learner"), drawName(t)
 	case vault.KindEpoch:
 		r.Epoch = rapid.Uint32Range(1, 1<<31).Draw(t, "epoch")
 	case vault.KindAdopt:
@@ -82,6 +90,7 @@ func FuzzReadRecords(f *testing.F) {
 	seeds := []vault.Record{
 		{Kind: vault.KindCreate, Alias: alias, Rostered: true}, {Kind: vault.KindLink, Alias: alias}, {Kind: vault.KindMove, Alias: alias},
 		{Kind: vault.KindMerge}, {Kind: vault.KindErase}, {Kind: vault.KindEpoch, Epoch: 3}, {Kind: vault.KindAdopt, RegistryOffset: 300, RawOffset: 1 << 40},
+		{Kind: vault.KindName, Name: vault.Name{First: "Sanne", Last: "de Vries", Group: "5A", YearGroup: 5}},
 	}
 	for i := range seeds {
 		message, err := vault.AppendRecords(nil, seeds[i:])

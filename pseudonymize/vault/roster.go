@@ -11,6 +11,7 @@ type Outcome uint8
 // The outcomes.
 const (
 	OutcomeUnchanged Outcome = iota // all of it was known
+	OutcomeRenamed                  // the name, group or year group changed, or is new
 	OutcomeCreated                  // a new learner
 	OutcomeLinked                   // further aliases of a learner, or a provisional one became known
 	OutcomeMerged                   // learners that were several became one
@@ -20,17 +21,27 @@ const (
 
 // String returns the name of the outcome.
 func (o Outcome) String() string {
-	return [...]string{"unchanged", "created", "linked", "merged", "conflict", "invalid"}[o]
+	return [...]string{"unchanged", "renamed", "created", "linked", "merged", "conflict", "invalid"}[o]
 }
 
 // rosterBatch is the number of lines that are decided on together.
 const rosterBatch = 256
 
-// ImportRoster teaches the registry what a roster says: each line holds all
-// aliases that a school gives for one learner. It returns an outcome per line.
-// The rules stand in the package comment. Importing a roster again changes
-// nothing.
-func (p *Partition) ImportRoster(ctx context.Context, lines [][]Alias) ([]Outcome, error) {
+// RosterLine is what a roster says about one learner: all aliases that the
+// school gives, and the name if it gives one.
+type RosterLine struct {
+	Aliases []Alias
+	Name    Name
+}
+
+// ImportRoster teaches the registry what a roster says. It returns an outcome
+// per line. The rules stand in the package comment. Importing a roster again
+// changes nothing.
+func (p *Partition) ImportRoster(ctx context.Context, lines []RosterLine) ([]Outcome, error) {
+	if err := p.readNames(ctx, lines); err != nil {
+		return nil, fmt.Errorf("import roster into partition %d: %w", p.number, err)
+	}
+	defer func() { p.stored = nil }()
 	outcomes := make([]Outcome, len(lines))
 	for start := 0; start < len(lines); {
 		n := p.independent(lines[start:min(len(lines), start+rosterBatch)])
@@ -42,15 +53,37 @@ func (p *Partition) ImportRoster(ctx context.Context, lines [][]Alias) ([]Outcom
 	return outcomes, nil
 }
 
+// readNames brings the stored names of the lines' schools to memory, for as long
+// as the import takes.
+func (p *Partition) readNames(ctx context.Context, lines []RosterLine) error {
+	p.stored = make(map[LearnerID]Name)
+	read := make(map[string]bool)
+	for i := range lines {
+		if len(lines[i].Aliases) == 0 || !lines[i].Name.known() || read[lines[i].Aliases[0].School] {
+			continue
+		}
+		school := lines[i].Aliases[0].School
+		read[school] = true
+		names, err := p.vault.Names(ctx, p.number, school, "")
+		if err != nil {
+			return err
+		}
+		for _, n := range names {
+			p.stored[n.Learner] = n.Name
+		}
+	}
+	return nil
+}
+
 // independent returns how many of the lines, at least one, share no alias: they
 // can be decided on together and fit one message.
-func (p *Partition) independent(lines [][]Alias) int {
+func (p *Partition) independent(lines []RosterLine) int {
 	seen := make(map[Digest]bool)
 	size := 1
 	for n, line := range lines {
-		size += 2 * len(line) * maxRecordBytes // a merge and a link or creation each
+		size += 2*len(line.Aliases)*maxRecordBytes + maxNameSealed // a merge and a link or creation each
 		var own []Digest
-		for _, a := range line {
+		for _, a := range line.Aliases {
 			a = Normalise(a)
 			d := p.digester.Of(&a)
 			if n > 0 && seen[d] {
@@ -70,11 +103,11 @@ func (p *Partition) independent(lines [][]Alias) int {
 
 // importBatch decides on lines and writes what follows, until nothing more
 // follows: others may have written in between.
-func (p *Partition) importBatch(ctx context.Context, lines [][]Alias, outcomes []Outcome) error {
+func (p *Partition) importBatch(ctx context.Context, lines []RosterLine, outcomes []Outcome) error {
 	for {
 		var records []Record
-		for i, line := range lines {
-			more, outcome, err := p.plan(line)
+		for i := range lines {
+			more, outcome, err := p.plan(&lines[i])
 			if err != nil {
 				return err
 			}
@@ -89,28 +122,48 @@ func (p *Partition) importBatch(ctx context.Context, lines [][]Alias, outcomes [
 		if _, err := p.Append(ctx, records); err != nil {
 			return err
 		}
+		for i := range records {
+			if records[i].Kind == KindName {
+				p.stored[records[i].Learner] = records[i].Name
+			}
+		}
 	}
 }
 
 // plan decides what a roster line means for the registry as it is.
-func (p *Partition) plan(line []Alias) ([]Record, Outcome, error) {
-	aliases, digests, ok := p.rosterAliases(line)
-	if !ok {
+func (p *Partition) plan(line *RosterLine) (records []Record, outcome Outcome, err error) {
+	aliases, digests, ok := p.rosterAliases(line.Aliases)
+	name := line.Name.normalise()
+	if !ok || name.Validate() != nil {
 		return nil, OutcomeInvalid, nil
 	}
 	owners, known := p.owners(digests)
-	if known > 1 {
+	var learner LearnerID
+	switch {
+	case known > 1:
 		return nil, OutcomeConflict, nil
+	case len(owners) == 0:
+		if records, err = p.planNew(aliases, digests); err != nil {
+			return nil, OutcomeInvalid, err
+		}
+		learner, outcome = records[0].Secret.ID, OutcomeCreated
+	default:
+		records, outcome = p.planKnown(aliases, digests, owners, known)
+		learner = p.state.secrets[owners[0]].ID
 	}
-	if len(owners) == 0 {
-		return p.planNew(aliases, digests)
+	if name.known() && p.stored[learner] != name {
+		records = append(records, Record{Kind: KindName, Learner: learner, Name: name})
+		outcome = max(outcome, OutcomeRenamed)
 	}
-	var records []Record
+	return records, outcome, nil
+}
+
+// planKnown merges the learners of a line into the first and links what is new.
+func (p *Partition) planKnown(aliases []Alias, digests []Digest, owners []Learner, known int) (records []Record, outcome Outcome) {
 	into := p.state.secrets[owners[0]].ID
 	for _, from := range owners[1:] {
 		records = append(records, Record{Kind: KindMerge, Learner: p.state.secrets[from].ID, Into: into})
 	}
-	outcome := OutcomeUnchanged
 	if len(records) > 0 {
 		outcome = OutcomeMerged
 	}
@@ -125,19 +178,19 @@ func (p *Partition) plan(line []Alias) ([]Record, Outcome, error) {
 	if outcome == OutcomeUnchanged && len(records) > 0 {
 		outcome = OutcomeLinked
 	}
-	return records, outcome, nil
+	return records, outcome
 }
 
-func (p *Partition) planNew(aliases []Alias, digests []Digest) ([]Record, Outcome, error) {
+func (p *Partition) planNew(aliases []Alias, digests []Digest) ([]Record, error) {
 	secret, err := p.vault.config.Mint(&digests[0])
 	if err != nil {
-		return nil, OutcomeInvalid, err
+		return nil, err
 	}
 	records := []Record{{Kind: KindCreate, Secret: secret, Alias: aliases[0], Rostered: true}}
 	for _, a := range aliases[1:] {
 		records = append(records, Record{Kind: KindLink, Learner: secret.ID, Alias: a})
 	}
-	return records, OutcomeCreated, nil
+	return records, nil
 }
 
 // rosterAliases normalises and checks a line and removes repetitions.

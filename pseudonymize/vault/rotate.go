@@ -56,6 +56,9 @@ func (p *Partition) rekey(ctx context.Context, epoch uint32) error {
 	if aliases.used != p.state.aliases.used {
 		return fmt.Errorf("%w: the table has %d aliases, the log made %d", ErrMalformed, aliases.used, p.state.aliases.used)
 	}
+	if err := p.rekeyNames(ctx, &rows); err != nil {
+		return err
+	}
 	all := make([]Learner, p.state.Learners())
 	for i := range all {
 		all[i] = Learner(i + 1)
@@ -70,6 +73,25 @@ func (p *Partition) rekey(ctx context.Context, epoch uint32) error {
 		return err
 	}
 	p.state.aliases, p.aliasEpoch, p.digester, p.flushed = aliases, epoch, digester, p.next
+	return nil
+}
+
+const allNamesQuery = `SELECT key, sealed FROM %s.identities FINAL
+WHERE partition = ? AND kind = 'name' AND epoch = ? AND deleted = 0`
+
+// rekeyNames seals all names again.
+func (p *Partition) rekeyNames(ctx context.Context, rows *rowBlock) error {
+	names, err := p.vault.names(ctx, p.number, fmt.Sprintf(allNamesQuery, p.vault.config.Database), uint16(p.number), p.aliasEpoch)
+	if err != nil {
+		return fmt.Errorf("read names: %w", err)
+	}
+	for i := range names {
+		sealed, err := p.sealName(names[i].Learner, &names[i].Name)
+		if err != nil {
+			return err
+		}
+		p.nameRow(rows, names[i].Learner, sealed)
+	}
 	return nil
 }
 

@@ -92,7 +92,7 @@ func TestRosterRules(t *testing.T) {
 		{"another school is another learner", [][]vault.Alias{{foreign}}, "[created]"},
 	}
 	for _, step := range steps {
-		outcomes, err := p.ImportRoster(t.Context(), step.lines)
+		outcomes, err := p.ImportRoster(t.Context(), roster(step.lines))
 		must(t, err)
 		if got := fmt.Sprint(outcomes); got != step.want {
 			t.Errorf("%s: outcomes %s, want %s", step.name, got, step.want)
@@ -125,7 +125,7 @@ func TestErasureLeavesATombstone(t *testing.T) {
 	t.Parallel()
 	d := deploy(t)
 	p := d.open(t, vault.Own)
-	_, err := p.ImportRoster(t.Context(), [][]vault.Alias{{las("1"), eckid("aa")}, {las("2")}})
+	_, err := p.ImportRoster(t.Context(), roster([][]vault.Alias{{las("1"), eckid("aa")}, {las("2")}}))
 	must(t, err)
 	must(t, p.Create(t.Context(), []vault.Alias{eckid("old")}, false))
 	must(t, p.Merge(t.Context(), eckid("old"), las("1")))

@@ -7,6 +7,7 @@ const (
 	flagRostered uint8 = 1 << iota // a roster knows the learner
 	flagErased
 	flagMerged // aliases of this learner belong to another
+	flagNamed  // the table holds a name
 )
 
 // State is the registry of one partition in memory. It is for one goroutine, or
@@ -30,6 +31,7 @@ type State struct {
 	// what changed since the last Changes call
 	changedLearners []Learner
 	changedAliases  []Digest
+	droppedNames    []LearnerID
 }
 
 // adoption is the part of the state that is about the log, not about learners.
@@ -121,7 +123,7 @@ const (
 // kinds without one.
 func (s *State) Apply(offset int64, r *Record, alias *Digest) Effect {
 	switch r.Kind {
-	case KindCreate, KindAdopt:
+	case KindCreate, KindAdopt, KindName: // change no token
 	default:
 		s.changed = offset + 1
 	}
@@ -136,6 +138,8 @@ func (s *State) Apply(offset int64, r *Record, alias *Digest) Effect {
 		return s.move(r, alias)
 	case KindErase:
 		return s.erase(r.Learner)
+	case KindName:
+		return s.name(r)
 	case KindEpoch:
 		if r.Epoch <= s.epoch {
 			return EffectNone
@@ -219,6 +223,7 @@ func (s *State) merge(fromID, intoID LearnerID) Effect {
 	s.flags[into] |= s.flags[from] & flagRostered
 	s.flags[from] |= flagMerged
 	s.merged[from] = into
+	s.dropName(from)
 	s.touch(from)
 	s.touch(into)
 	return EffectDone
@@ -259,11 +264,37 @@ func (s *State) erase(id LearnerID) Effect {
 	nobody := s.nobodysSchool()
 	for _, l := range append(group, target) {
 		s.secrets[l].Salt = [16]byte{}
+		s.dropName(l)
 		s.flags[l] = s.flags[l]&flagMerged | flagErased
 		s.school[l] = nobody
 		s.touch(l)
 	}
 	return EffectDone
+}
+
+// name marks that a learner has a name, or has none any more. The name itself is
+// not kept.
+func (s *State) name(r *Record) Effect {
+	l := s.LookupID(r.Learner)
+	switch {
+	case l == 0:
+		return EffectNone
+	case r.Name.known():
+		s.flags[l] |= flagNamed
+		s.touch(l)
+	default:
+		s.dropName(l)
+	}
+	return EffectDone
+}
+
+func (s *State) dropName(l Learner) {
+	if s.flags[l]&flagNamed == 0 {
+		return
+	}
+	s.flags[l] &^= flagNamed
+	s.droppedNames = append(s.droppedNames, s.secrets[l].ID)
+	s.touch(l)
 }
 
 func (s *State) nobodysSchool() uint32 {
@@ -280,5 +311,5 @@ func (s *State) nobodysSchool() uint32 {
 func (s *State) MemoryBytes() int {
 	const slot, secret, pending = 20, 32, 4
 	return slot*cap(s.aliases.slots) + 4*cap(s.ids.slots) + secret*cap(s.secrets) + 4*cap(s.school) + cap(s.flags) + 16*len(s.merged) +
-		pending*cap(s.changedLearners) + 16*cap(s.changedAliases)
+		pending*cap(s.changedLearners) + 16*cap(s.changedAliases) + 16*cap(s.droppedNames)
 }

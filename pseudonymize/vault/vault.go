@@ -3,7 +3,7 @@
 // and salt that a learner's tokens are made of.
 //
 //	topic registry (sealed records) ──fold──▶ State (memory) ──flush──▶ leerstroom_vault.identities
-//	      ▲ append: create, link, merge, move, erase, epoch, adopt
+//	      ▲ append: create, link, merge, move, erase, epoch, adopt, name
 //
 // The registry of a partition is the fold of its log and of nothing else: State
 // is a pure function of the records and their order, whoever wrote them. The
@@ -17,8 +17,9 @@
 //     wrote in between, and folds what they wrote before using anything.
 //   - A flush is one insert block, which ClickHouse writes whole or not at all:
 //     the table is at every moment the fold at the offset of its progress row.
-//   - Readable aliases and salts exist sealed (AES-256-GCM under the vault key of
-//     an epoch) in the log and the table, and in memory no longer than needed.
+//   - Readable aliases, names and salts exist sealed (AES-256-GCM under the vault
+//     key of an epoch) in the log and the table. Aliases and names are in memory no
+//     longer than needed.
 //     Digests of aliases are keyed. A learner's id is random.
 //   - A wrong keyset is recognised by its fingerprint and is an error (ErrKeyset),
 //     never an empty registry.
