@@ -3,6 +3,7 @@ package keyring
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
@@ -23,7 +24,7 @@ const (
 // keyset is the content of the file.
 type keyset struct {
 	Format   string       `json:"format"`
-	Anchor   []byte       `json:"anchor"` // 32 bytes, root of what must not rotate
+	Anchor   secret       `json:"anchor"` // 32 bytes, root of what must not rotate
 	Epochs   []generation `json:"epochs"` // ascending
 	Checksum string       `json:"checksum"`
 }
@@ -32,7 +33,22 @@ type keyset struct {
 type generation struct {
 	Epoch uint32 `json:"epoch"` // from 1
 	State State  `json:"state"`
-	Root  []byte `json:"root,omitempty"` // 32 bytes; none when retired
+	Root  secret `json:"root,omitempty"` // 32 bytes; none when retired
+}
+
+// secret is in the file as base64, in its one canonical form: two files that
+// differ never hold the same keys.
+type secret []byte
+
+// MarshalText encodes the secret.
+func (s secret) MarshalText() ([]byte, error) {
+	return base64.StdEncoding.AppendEncode(nil, s), nil
+}
+
+// UnmarshalText decodes the secret.
+func (s *secret) UnmarshalText(text []byte) (err error) {
+	*s, err = base64.StdEncoding.Strict().AppendDecode(nil, text)
+	return err
 }
 
 func (s *keyset) primary() uint32 {
