@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/leerstroom/leerstroom/internal/answer"
 	"github.com/leerstroom/leerstroom/internal/stream"
 )
 
@@ -45,4 +46,17 @@ func Resolve(h stream.Handler, message *stream.Message, times int) (identities i
 		return 0, errors.New("an alias is unknown")
 	}
 	return times * len(s.aliases), nil
+}
+
+// Work returns how many MACs a resolver has computed for identifiers of a school
+// and for tokens, together.
+func (r *Resolver) Work(school string) uint64 {
+	f := &r.parts[answer.PartitionOf(school, len(r.parts))]
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	sums := f.registry.Digests()
+	for _, t := range f.tokenizers {
+		sums += t.mac.Sums()
+	}
+	return sums
 }

@@ -2,6 +2,7 @@ package pseudonymize
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -32,8 +33,9 @@ type ResolverConfig struct {
 
 // Resolver follows the registry and maps identifiers to tokens, and tokens of an
 // engine to those of the analytics tables. It creates nothing: an identifier
-// that the registry does not know stays unknown. Rate limits, authorisation and
-// audit are the caller's. It is safe for concurrent use.
+// that the registry does not know stays unknown, and finding that out takes the
+// same work as making a token. Rate limits, authorisation and audit are the
+// caller's. It is safe for concurrent use.
 type Resolver struct {
 	config ResolverConfig
 	parts  []followed
@@ -205,14 +207,34 @@ func (r *Resolver) resolve(purpose keyring.Purpose, a *vault.Alias) (Resolution,
 	state := f.registry.State()
 	digest := f.registry.Digest(a)
 	l := state.Lookup(&digest)
-	if l == 0 || state.Epoch() == 0 {
-		return Resolution{}, nil
+	if state.Epoch() == 0 {
+		return Resolution{}, nil // nobody of the partition has a token yet
 	}
 	tokenizer, err := f.tokenizer(r.config.Ring, purpose, state.Epoch())
 	if err != nil {
 		return Resolution{}, err
 	}
-	return Resolution{Token: tokenizer.Token(state.Secret(l)), Epoch: state.Epoch(), Known: true, Rostered: state.Rostered(l)}, nil
+	// An unknown identifier costs what a known one costs: the secret of some
+	// learner is fetched from memory, and a token made that nobody gets.
+	subject := l
+	if l == 0 {
+		subject = stranger(&digest, state)
+	}
+	token := tokenizer.Token(state.Secret(subject))
+	if l == 0 {
+		return Resolution{}, nil
+	}
+	return Resolution{Token: token, Epoch: state.Epoch(), Known: true, Rostered: state.Rostered(l)}, nil
+}
+
+// stranger returns the learner whose secret stands in for that of an unknown
+// identifier: any one, but the same at every question, so that the processor's
+// caches tell as little as the clock.
+func stranger(d *vault.Digest, state *vault.State) vault.Learner {
+	if state.Learners() == 0 {
+		return 0
+	}
+	return vault.Learner(1 + binary.LittleEndian.Uint64(d[:8])%uint64(state.Learners()))
 }
 
 // tokenizer returns the tokenizer of a purpose and epoch. f.mu is held.

@@ -172,3 +172,39 @@ func wait(t testing.TB, what string, done func() bool) {
 		return nil
 	})
 }
+
+// TestKnownAndUnknownCostTheSame: whoever watches the clock sees the same number
+// of MACs for a learner of a roster, a provisional one, an erased one and nobody.
+func TestKnownAndUnknownCostTheSame(t *testing.T) {
+	t.Parallel()
+	r := repeat(t)
+	d := deploy(t)
+	school := schoolsOf(thePart, 1)[0]
+	rostered, provisional, erased, nobody := pupil(school, 1, raw.SchemeLAS), pupil(school, 2, raw.SchemeLAS), pupil(school, 3, raw.SchemeLAS), pupil(school, 4, raw.SchemeLAS)
+	owner, err := d.vault(t).Open(t.Context(), thePart, vault.Own)
+	must(t, err)
+	_, err = owner.ImportRoster(t.Context(), [][]vault.Alias{{rostered}, {erased}})
+	must(t, err)
+	must(t, owner.Create(t.Context(), []vault.Alias{provisional}, false))
+	group, err := owner.Group(erased)
+	must(t, err)
+	_, err = owner.Erase(t.Context(), group[0].ID)
+	must(t, err)
+	must(t, work(t.Context(), d, d.stage(t), thePart, r)) // adopts an epoch
+	resolver := d.resolver(t, "snappet")
+	purpose := keyring.Engine("snappet")
+	wait(t, "the resolver has read all", func() bool { return resolve(t, resolver, purpose, rostered).Rostered })
+	for name, c := range map[string]struct {
+		id              raw.Identity
+		known, rostered bool
+	}{"rostered": {rostered, true, true}, "provisional": {provisional, true, false}, "erased": {erased, false, false}, "nobody": {nobody, false, false}} {
+		before := resolver.Work(school)
+		got := resolve(t, resolver, purpose, c.id)
+		if work := resolver.Work(school) - before; work != 2 {
+			t.Errorf("%s: %d MACs, want a digest and a token", name, work)
+		}
+		if got.Known != c.known || got.Rostered != c.rostered || !c.known && got != (pseudonymize.Resolution{}) {
+			t.Errorf("%s: known %v, rostered %v, want %v, %v", name, got.Known, got.Rostered, c.known, c.rostered)
+		}
+	}
+}

@@ -93,5 +93,8 @@ func (d Digester) Of(a *Alias) Digest {
 	return d.mac.Sum()
 }
 
+// Sums returns how many digests were computed.
+func (d Digester) Sums() uint64 { return d.mac.Sums() }
+
 // Wipe clears the last alias from the digester's memory.
 func (d Digester) Wipe() { d.mac.Wipe() }

@@ -158,6 +158,9 @@ func (p *Partition) Offset() int64 { return p.next }
 // Digest returns the digest of a normalised alias, as this partition knows it.
 func (p *Partition) Digest(a *Alias) Digest { return p.digester.Of(a) }
 
+// Digests returns how many digests this partition has computed.
+func (p *Partition) Digests() uint64 { return p.digester.Sums() }
+
 // Wipe clears the last alias from working memory.
 func (p *Partition) Wipe() {
 	p.digester.Wipe()
