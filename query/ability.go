@@ -16,11 +16,15 @@ func (m *ReadModel) drifted(l *layer, now time.Time) filter.Gaussian {
 }
 
 // layersOf returns the layers of a learner that a skill is the sum of. Layers
-// inside the wanted one are zero; those that were never seen have their prior.
+// inside the wanted one are zero, and so is an unknown subject, which the filter
+// leaves out too; those that were never seen have their prior.
 // subject and goal are indexes in the catalogue.
 func (m *ReadModel) layersOf(l *learner, kind transform.Layer, subject, goal uint32, now time.Time) (out filter.Learner) {
 	keys := [filter.Layers]uint32{0, subject, goal}
 	for i := range int(kind) + 1 {
+		if i == filter.LayerSubject && m.isUnknownSubject(subject) {
+			continue
+		}
 		out[i] = m.parameters.Prior(i)
 	}
 	for i := range l.layers {
@@ -30,6 +34,10 @@ func (m *ReadModel) layersOf(l *learner, kind transform.Layer, subject, goal uin
 		}
 	}
 	return out
+}
+
+func (m *ReadModel) isUnknownSubject(index uint32) bool {
+	return index == noDomain || m.catalogue.subjects.at(index).name == ""
 }
 
 // skillOf returns the skill that a layer of a learner stands for.
@@ -54,10 +62,10 @@ func (m *ReadModel) newcomer(yearGroup uint8) (out filter.Learner) {
 	return out
 }
 
-// margin returns how far a skill lies above the difficulty of an exercise that
-// is answered right with probability p, when their difference has variance v.
-func margin(p, v float64) float64 {
-	return filter.Logit(p) * math.Sqrt(1+math.Pi/8*v)
+// margin returns how far a skill lies above the difficulty of an exercise whose
+// success has a given logit, when their difference has variance v.
+func margin(logit, v float64) float64 {
+	return logit * math.Sqrt(1+math.Pi/8*v)
 }
 
 // gaussian returns a component of a difficulty, or its prior.

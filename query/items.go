@@ -11,6 +11,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/leerstroom/leerstroom/transform"
+	"github.com/leerstroom/leerstroom/transform/filter"
 )
 
 // measure is the estimate of one component of the item side, as an item
@@ -48,6 +49,7 @@ type items struct {
 	writer    sync.Mutex
 	version   atomic.Uint64 // of the newest snapshot that is in the banks
 	global    atomic.Pointer[measure]
+	head      atomic.Pointer[filter.Head] // nil: believe the filter
 }
 
 func newItems(c *catalogue) *items {
@@ -73,6 +75,10 @@ func (i *items) apply(version uint64, rows *transform.SnapshotRows) {
 	defer i.writer.Unlock()
 	if version <= i.version.Load() {
 		return
+	}
+	if rows.Scale != nil && rows.Scale.Head != nil {
+		head := *rows.Scale.Head
+		i.head.Store(&head)
 	}
 	touched := map[*domain][]*Item{}
 	for n := range rows.Len() {

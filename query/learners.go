@@ -2,12 +2,14 @@ package query
 
 import (
 	"encoding/binary"
+	"math"
 	"slices"
 	"sync"
 	"unsafe"
 
 	"github.com/leerstroom/leerstroom/internal/answer"
 	"github.com/leerstroom/leerstroom/transform"
+	"github.com/leerstroom/leerstroom/transform/filter"
 )
 
 const (
@@ -16,7 +18,8 @@ const (
 	recentItems   = transform.MaxRecent
 )
 
-// layer is one layer of a learner: 40 bytes, no pointers.
+// layer is one layer of a learner: 48 bytes, no pointers. Scores are shares of
+// their type's largest value.
 type layer struct {
 	mean     float64
 	position answer.Position // of the last answer that the state reflects
@@ -26,7 +29,10 @@ type layer struct {
 	key      uint32 // index of the subject or goal
 	subject  uint32 // index of the subject of a goal
 	bin      uint16 // where the learner counts in the norm histogram
+	slow     uint16 // running averages of the score …
+	fast     uint16
 	kind     transform.Layer
+	last     uint8 // … and that of the last answer
 }
 
 // learner is the standing of one learner. Slot 0 of layers is the overall layer
@@ -42,6 +48,17 @@ type learner struct {
 	yearGroup uint8
 	recents   uint8
 }
+
+// history returns what the head of the predictions looks at.
+func (l *layer) history() filter.Counters {
+	return filter.Counters{
+		Answers: l.answers, LastAtMs: int64(l.lastAt) * 1000,
+		Slow: float64(l.slow) / math.MaxUint16, Fast: float64(l.fast) / math.MaxUint16, Last: float64(l.last) / math.MaxUint8,
+	}
+}
+
+// share returns x, from 0 to 1, as the nearest share of limit.
+func share(x float64, limit float64) float64 { return math.Round(max(0, min(1, x)) * limit) }
 
 func (l *learner) find(kind transform.Layer, key uint32) *layer {
 	for i := range l.layers {

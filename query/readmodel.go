@@ -2,6 +2,7 @@ package query
 
 import (
 	"log/slog"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -53,14 +54,15 @@ func (c Config) withDefaults() Config {
 // ReadModel is the newest state of all learners, exercises and norms, in
 // memory. All methods may be called at the same time.
 type ReadModel struct {
-	config     Config
-	parameters filter.Parameters
-	catalogue  *catalogue
-	learners   *learners
-	groups     groups
-	items      *items
-	applied    []atomic.Int64 // per partition: newest raw offset that is in the states, -1 for none
-	following  atomic.Pointer[followed]
+	config      Config
+	parameters  filter.Parameters
+	catalogue   *catalogue
+	learners    *learners
+	groups      groups
+	items       *items
+	unknownGoal *domain        // of which nothing is known
+	applied     []atomic.Int64 // per partition: newest raw offset that is in the states, -1 for none
+	following   atomic.Pointer[followed]
 
 	skillMessages atomic.Uint64
 }
@@ -77,6 +79,8 @@ func NewReadModel(config Config) *ReadModel {
 		applied:    make([]atomic.Int64, config.Partitions),
 	}
 	m.items = newItems(m.catalogue)
+	m.unknownGoal = &domain{index: noDomain}
+	m.unknownGoal.parent.Store(&domain{index: noDomain})
 	for i := range m.applied {
 		m.applied[i].Store(-1)
 	}
@@ -125,6 +129,9 @@ func (m *ReadModel) applyLearner(rows *transform.SkillRows, first, last int) {
 	}
 }
 
+// noDomain is an index that no domain has.
+const noDomain = 1<<32 - 1
+
 // unplaced marks a layer that no histogram counts yet.
 const unplaced = histogramBins
 
@@ -148,6 +155,9 @@ func (m *ReadModel) applyRow(l *learner, rows *transform.SkillRows, i int) {
 	target.mean, target.variance = rows.Mean[i], float32(rows.Variance[i])
 	target.answers, target.subject = rows.Answers[i], subject
 	target.lastAt = uint32(max(0, rows.LastAt[i]/1000))
+	target.slow = uint16(share(rows.SlowMean[i], math.MaxUint16))
+	target.fast = uint16(share(rows.FastMean[i], math.MaxUint16))
+	target.last = uint8(share(rows.LastScore[i], math.MaxUint8))
 	target.position = position
 	if kind == transform.LayerOverall {
 		recent := rows.Recent[i][max(0, len(rows.Recent[i])-recentItems):]

@@ -73,12 +73,14 @@ var ErrNoExercise = errors.New("no exercise")
 // situation is what selecting needs to know of a learner, copied out of the
 // model.
 type situation struct {
-	known     bool
-	yearGroup uint8
-	layers    filter.Learner
-	position  answer.Position
-	recent    [recentItems]uint32
-	recents   int
+	known       bool
+	yearGroup   uint8
+	layers      filter.Learner
+	history     filter.Counters // of all answers …
+	goalHistory filter.Counters // … and of those at the goal
+	position    answer.Position
+	recent      [recentItems]uint32
+	recents     int
 }
 
 func (s *situation) isRecent(hash uint32) bool {
@@ -139,16 +141,12 @@ func (m *ReadModel) situationOf(r *Request) (*domain, situation) {
 		return goal, s
 	}
 	defer sh.mu.RUnlock()
-	s := situation{known: true, yearGroup: l.yearGroup, position: l.position, recent: l.recent, recents: int(l.recents)}
 	if goal == nil {
 		if goal = m.neglectedGoal(l); goal == nil {
 			goal = m.usualGoal(l.yearGroup)
 		}
 	}
-	if goal != nil {
-		s.layers = m.layersOf(l, transform.LayerGoal, goal.parent.Load().index, goal.index, m.config.Now())
-	}
-	return goal, s
+	return goal, m.situationOfKnown(l, goal)
 }
 
 // neglectedGoal returns the goal with exercises that has the fewest answers
@@ -198,15 +196,16 @@ func (d *domain) hasExercises() bool {
 
 // picker is the work of one selection.
 type picker struct {
-	model     *ReadModel
-	bank      *bank
-	goal      *domain
-	situation situation
-	random    draws
-	target    float64
-	base      float64 // skill minus the difficulty's common part
-	variance  float64 // of base
-	want      float64 // difficulty of an exercise that meets the target
+	model      *ReadModel
+	bank       *bank
+	goal       *domain
+	situation  situation
+	random     draws
+	target     float64
+	base       float64 // skill minus the difficulty's common part
+	variance   float64 // of base
+	want       float64 // difficulty of an exercise that meets the target
+	correction correction
 }
 
 // ground takes the difficulty that all exercises of the goal share off the skill.
@@ -217,13 +216,14 @@ func (p *picker) ground() {
 	}
 	prediction := filter.Predict(&p.situation.layers, &none, filter.Question{})
 	p.base, p.variance = prediction.Z, prediction.V
+	p.correction = p.model.correct(&p.situation)
 }
 
 // expected returns the probability that the learner answers an exercise right.
 func (p *picker) expected(item *Item) float64 {
 	shared := p.model.shared(item)
 	prediction := filter.Predict(&p.situation.layers, &shared, filter.Question{})
-	return prediction.P
+	return p.correction.probability(&prediction)
 }
 
 func (p *picker) pick(randomShare float64) (*Item, Reason) {
@@ -308,9 +308,10 @@ func (p *picker) leastUsedNear() *Item {
 // neighbours.
 func (p *picker) aim() int {
 	list := p.bank.difficulty
-	at := sort.SearchFloat64s(list, p.base-margin(p.target, p.variance))
+	logit := (filter.Logit(p.target) - p.correction.offset) / p.correction.slope
+	at := sort.SearchFloat64s(list, p.base-margin(logit, p.variance))
 	near := p.bank.items[min(at, len(list)-1)].measure.Load()
-	p.want = p.base - margin(p.target, p.variance+near.variance)
+	p.want = p.base - margin(logit, p.variance+near.variance)
 	return sort.SearchFloat64s(list, p.want)
 }
 

@@ -9,7 +9,7 @@ import (
 	"github.com/leerstroom/leerstroom/transform/filter"
 )
 
-// estimates are the difficulties of all exercises with the evidence for them:
+// Estimates are the difficulties of all exercises with the evidence for them:
 // the sums of every partition, and how much of their total is in the values.
 //
 // reduce takes new evidence in. Every exercise gives one observation of its
@@ -23,7 +23,7 @@ import (
 // The origin of the scale is that of the priors: learners and exercises have
 // mean 0 before the first answer. No version shifts it; a refit that does is a
 // new scale, not a version.
-type estimates struct {
+type Estimates struct {
 	parameters filter.Parameters
 	numbers    map[componentKey]int32
 	all        []estimate
@@ -62,12 +62,14 @@ type partial struct {
 	position answer.Position
 }
 
-func newEstimates(parameters filter.Parameters, partitions int) *estimates {
-	return &estimates{parameters: parameters, numbers: make(map[componentKey]int32), partials: make([][]partial, partitions)}
+// NewEstimates returns estimates that stand at their priors, for the sums of a
+// number of partitions.
+func NewEstimates(parameters filter.Parameters, partitions int) *Estimates {
+	return &Estimates{parameters: parameters, numbers: make(map[componentKey]int32), partials: make([][]partial, partitions)}
 }
 
 // number returns the number of a component, a new one at its prior.
-func (e *estimates) number(component Component, key, goal, subject string) int32 {
+func (e *Estimates) number(component Component, key, goal, subject string) int32 {
 	i, ok := e.numbers[componentKey{component, key}]
 	if !ok {
 		prior := e.parameters.Shared[component]
@@ -88,8 +90,8 @@ func (e *estimates) number(component Component, key, goal, subject string) int32
 	return i
 }
 
-// load takes values of a snapshot over.
-func (e *estimates) load(rows *SnapshotRows) {
+// Load takes values of a snapshot over.
+func (e *Estimates) Load(rows *SnapshotRows) {
 	for n := range rows.Component {
 		i := e.number(rows.Component[n], rows.Key[n], rows.Goal[n], rows.Subject[n])
 		entry := &e.all[i]
@@ -99,9 +101,9 @@ func (e *estimates) load(rows *SnapshotRows) {
 	}
 }
 
-// fold takes sums of a partition in, and returns how many first answers are new.
+// Fold takes sums of a partition in, and returns how many first answers are new.
 // What is older than what the partition said before is dropped.
-func (e *estimates) fold(partition int, rows *ItemSumRows) (answers int64) {
+func (e *Estimates) Fold(partition int, rows *ItemSumRows) (answers int64) {
 	for n := range rows.Component {
 		i := e.number(rows.Component[n], rows.Key[n], rows.Goal[n], rows.Subject[n])
 		parts := e.partials[partition]
@@ -128,7 +130,7 @@ func (e *estimates) fold(partition int, rows *ItemSumRows) (answers int64) {
 // check notes whether there is evidence that is not in the values. While
 // partitions catch up after a crash there may be less evidence than was used;
 // that is not news.
-func (e *estimates) check(i int32) {
+func (e *Estimates) check(i int32) {
 	entry := &e.all[i]
 	if !entry.dirty && entry.totals.answers > entry.consumed.answers {
 		entry.dirty = true
@@ -152,10 +154,10 @@ type levelAbove struct {
 	step, variance        float64 // of everything from here up, after the reduction
 }
 
-// news returns the changes since the last version: every component with new
+// News returns the changes since the last version: every component with new
 // evidence and every one that moved, ordered by component and key. It changes
-// nothing; accept does.
-func (e *estimates) news() *SnapshotRows {
+// nothing; Accept does.
+func (e *Estimates) News() *SnapshotRows {
 	global := levelAbove{number: e.number(ComponentGlobal, "", "", "")}
 	goals, observations := e.observe(&global)
 	moved := make(map[int32]filter.Gaussian, len(observations)+len(goals)+1)
@@ -175,7 +177,7 @@ func (e *estimates) news() *SnapshotRows {
 
 // observe turns new evidence into observations, ordered by key, and gathers what
 // reaches the levels above.
-func (e *estimates) observe(global *levelAbove) ([]levelAbove, []observation) {
+func (e *Estimates) observe(global *levelAbove) ([]levelAbove, []observation) {
 	var observations []observation
 	var goals []levelAbove
 	index := make(map[int32]int32)
@@ -210,16 +212,16 @@ func (e *estimates) observe(global *levelAbove) ([]levelAbove, []observation) {
 	return goals, observations
 }
 
-func (e *estimates) compare(a, b int32) int {
+func (e *Estimates) compare(a, b int32) int {
 	x, y := &e.all[a], &e.all[b]
 	return cmp.Or(cmp.Compare(x.component, y.component), strings.Compare(x.key, y.key))
 }
 
-func (e *estimates) clip(step float64) float64 {
+func (e *Estimates) clip(step float64) float64 {
 	return max(-e.parameters.MaxStep, min(e.parameters.MaxStep, step))
 }
 
-func (e *estimates) settleGlobal(global *levelAbove, goals []levelAbove, moved map[int32]filter.Gaussian) {
+func (e *Estimates) settleGlobal(global *levelAbove, goals []levelAbove, moved map[int32]filter.Gaussian) {
 	for i := range goals {
 		g := &goals[i]
 		g.share = 1 / (1 + float64(g.information*e.all[g.number].Variance))
@@ -235,7 +237,7 @@ func (e *estimates) settleGlobal(global *levelAbove, goals []levelAbove, moved m
 	moved[global.number] = filter.Gaussian{Mean: old.Mean + global.step, Variance: global.variance}
 }
 
-func (e *estimates) settleGoal(goal, global *levelAbove, moved map[int32]filter.Gaussian) {
+func (e *Estimates) settleGoal(goal, global *levelAbove, moved map[int32]filter.Gaussian) {
 	old := e.all[goal.number].Gaussian
 	own := old.Variance * goal.share // uncertainty when what is above were known
 	step := e.clip(float64(own * (goal.gradient - float64(goal.information*global.step))))
@@ -245,7 +247,7 @@ func (e *estimates) settleGoal(goal, global *levelAbove, moved map[int32]filter.
 	goal.variance = own + float64(goal.share*goal.share*global.variance)
 }
 
-func (e *estimates) settleItem(o *observation, above *levelAbove, moved map[int32]filter.Gaussian) {
+func (e *Estimates) settleItem(o *observation, above *levelAbove, moved map[int32]filter.Gaussian) {
 	old := e.all[o.item].Gaussian
 	own := old.Variance * o.share
 	step := e.clip(float64(own * (o.gradient - float64(o.information*above.step))))
@@ -254,7 +256,7 @@ func (e *estimates) settleItem(o *observation, above *levelAbove, moved map[int3
 }
 
 // rows returns the changed components, ordered.
-func (e *estimates) rows(moved map[int32]filter.Gaussian) *SnapshotRows {
+func (e *Estimates) rows(moved map[int32]filter.Gaussian) *SnapshotRows {
 	changed := append([]int32(nil), e.dirty...)
 	for i := range moved {
 		if !e.all[i].dirty {
@@ -283,11 +285,11 @@ func (e *estimates) rows(moved map[int32]filter.Gaussian) *SnapshotRows {
 	return rows
 }
 
-// accept makes rows that news returned the present values.
-func (e *estimates) accept(rows *SnapshotRows) {
+// Accept makes rows that News returned the present values.
+func (e *Estimates) Accept(rows *SnapshotRows) {
 	for _, i := range e.dirty {
 		e.all[i].dirty = false
 	}
 	e.dirty = e.dirty[:0]
-	e.load(rows)
+	e.Load(rows)
 }

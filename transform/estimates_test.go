@@ -33,14 +33,14 @@ func TestOneAnswerMovesAsTheFilter(t *testing.T) {
 			shared[filter.ComponentGoal] = filter.Gaussian{Mean: random.NormFloat64(), Variance: 0.1 + random.Float64()}
 		}
 		prediction, score := filter.Predict(&skill, &shared, filter.Question{}), float64(random.IntN(2))
-		e := newEstimates(parameters, 1)
-		e.load(&SnapshotRows{Component: []Component{ComponentItem, ComponentGoal, ComponentGlobal}, Key: []string{"i", "g", ""},
+		e := NewEstimates(parameters, 1)
+		e.Load(&SnapshotRows{Component: []Component{ComponentItem, ComponentGoal, ComponentGlobal}, Key: []string{"i", "g", ""},
 			Goal: []string{goal, "", ""}, Subject: []string{"", "", ""},
 			Mean:     []float64{shared[0].Mean, shared[1].Mean, -shared[2].Mean},
 			Variance: []float64{shared[0].Variance, shared[1].Variance, shared[2].Variance},
 			Gradient: make([]int64, 3), Information: make([]int64, 3), Answers: make([]int64, 3), ScoreSum: make([]int64, 3)})
-		e.fold(0, sumsFor("i", goal, evidenceOf(&skill, &shared, prediction, score), 1, 1))
-		rows := e.news()
+		e.Fold(0, sumsFor("i", goal, evidenceOf(&skill, &shared, prediction, score), 1, 1))
+		rows := e.News()
 		shared.Update(&prediction, score)
 		for i := range rows.Len() {
 			want := shared[rows.Component[i]]
@@ -65,7 +65,7 @@ func TestJointReductionIsExact(t *testing.T) {
 	const items, goals = 12, 3
 	parameters := filter.DefaultParameters()
 	parameters.MaxStep = 1e9
-	e := newEstimates(parameters, 1)
+	e := NewEstimates(parameters, 1)
 	n := items + goals + 1
 	matrix, right := make([][]float64, n), make([]float64, n)
 	for i := range matrix {
@@ -75,7 +75,7 @@ func TestJointReductionIsExact(t *testing.T) {
 		matrix[i][i] = 1
 		information, gradient := random.Float64()*50, random.NormFloat64()*20
 		ev := evidence{gradient: int64(gradient * (1 << 32)), information: int64(information * (1 << 32))}
-		e.fold(0, sumsFor(fmt.Sprintf("i%02d", i), fmt.Sprintf("g%d", i%goals), ev, 10, 1))
+		e.Fold(0, sumsFor(fmt.Sprintf("i%02d", i), fmt.Sprintf("g%d", i%goals), ev, 10, 1))
 		levels := []int{i, items + i%goals, items + goals}
 		for _, a := range levels {
 			right[a] += gradient
@@ -89,7 +89,7 @@ func TestJointReductionIsExact(t *testing.T) {
 	}
 	matrix[n-1][n-1] += 1.0 / 4
 	want, variance := solve(matrix, right)
-	rows := e.news()
+	rows := e.News()
 	if rows.Len() != n {
 		t.Fatalf("%d rows, want %d", rows.Len(), n)
 	}
@@ -138,10 +138,10 @@ func TestLateEvidenceCountsOnce(t *testing.T) {
 	parameters := filter.DefaultParameters()
 	parameters.MaxStep = 10
 	final := func(cuts ...int64) filter.Gaussian {
-		e := newEstimates(parameters, 1)
+		e := NewEstimates(parameters, 1)
 		for i, cut := range cuts {
-			e.fold(0, sumsFor("i", "", evidence{gradient: cut * (3 << 30), information: cut * (1 << 30)}, cut, answer.Position(i+1)))
-			e.accept(e.news())
+			e.Fold(0, sumsFor("i", "", evidence{gradient: cut * (3 << 30), information: cut * (1 << 30)}, cut, answer.Position(i+1)))
+			e.Accept(e.News())
 		}
 		global, item := e.all[e.number(ComponentGlobal, "", "", "")], e.all[e.number(ComponentItem, "i", "", "")]
 		return filter.Gaussian{Mean: item.Mean + global.Mean}
@@ -155,16 +155,16 @@ func TestLateEvidenceCountsOnce(t *testing.T) {
 // nothing.
 func TestOlderSumsLose(t *testing.T) {
 	t.Parallel()
-	e := newEstimates(filter.DefaultParameters(), 2)
-	if n := e.fold(0, sumsFor("i", "g", evidence{40, 50}, 4, 9)); n != 4 {
+	e := NewEstimates(filter.DefaultParameters(), 2)
+	if n := e.Fold(0, sumsFor("i", "g", evidence{40, 50}, 4, 9)); n != 4 {
 		t.Errorf("first sums: %d new answers, want 4", n)
 	}
 	for _, position := range []answer.Position{9, 3} {
-		if n := e.fold(0, sumsFor("i", "g", evidence{10, 10}, 1, position)); n != 0 {
+		if n := e.Fold(0, sumsFor("i", "g", evidence{10, 10}, 1, position)); n != 0 {
 			t.Errorf("sums at position %d after 9: %d new answers, want 0", position, n)
 		}
 	}
-	e.fold(1, sumsFor("i", "g", evidence{1, 2}, 1, 1))
+	e.Fold(1, sumsFor("i", "g", evidence{1, 2}, 1, 1))
 	if got, want := e.all[e.number(ComponentItem, "i", "", "")].totals, (evidenceSum{41, 52, 5, 0}); got != want {
 		t.Errorf("totals %+v, want %+v", got, want)
 	}

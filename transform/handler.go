@@ -261,7 +261,7 @@ const (
 func (r *run) sendSums(ctx context.Context, now time.Time, idle bool) error {
 	waited := now.Sub(r.firstsFrom)
 	due := r.firsts > 0 && (waited >= r.config.SumsInterval ||
-		r.firsts >= r.config.SumsAnswers && waited >= r.config.SumsInterval/4)
+		r.firsts >= r.config.SumsAnswers && waited >= r.config.SumsInterval/2)
 	durable, any, _ := r.durable.state() // an error was reported by settle
 	told := r.firsts == 0 && idle && any && durable >= r.sumsSent && r.sumsTold < r.sumsSent
 	if !due && !told {

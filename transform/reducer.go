@@ -26,8 +26,10 @@ type ReducerConfig struct {
 	// Now times versions. No value depends on it.
 	Now func() time.Time
 
-	Interval time.Duration // longest wait of an answer for the next version; 1 s
-	Answers  int           // first answers that call for one sooner, but not within a quarter of the interval; 1,000
+	// With the wait in the partition, a difficulty is known everywhere a second
+	// after an answer at the latest.
+	Interval time.Duration // longest wait of an answer for the next version; .5 s
+	Answers  int           // first answers that call for one sooner, but not within half of the interval; 500
 
 	Logger   *slog.Logger
 	Registry prometheus.Registerer // nil keeps no metrics
@@ -75,8 +77,8 @@ func NewReducer(config ReducerConfig) (*Reducer, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
-	config.Interval = orDefault(config.Interval, time.Second)
-	config.Answers = orDefault(config.Answers, 1000)
+	config.Interval = orDefault(config.Interval, time.Second/2)
+	config.Answers = orDefault(config.Answers, 500)
 	if config.Parameters == (filter.Parameters{}) {
 		config.Parameters = filter.DefaultParameters()
 	}
@@ -113,7 +115,7 @@ type reduction struct {
 	items      SnapshotRows
 	out        []byte
 
-	estimates *estimates
+	estimates *Estimates
 	version   uint64
 	itemsNext int64 // where the next message of `items` will land if nobody else writes
 	answers   int64 // first answers since the last version, and since when there is news
@@ -134,7 +136,7 @@ type told struct {
 // of `item-sums`.
 func (r *reduction) Start(ctx context.Context, assignment *stream.Assignment) (next int64, err error) {
 	r.assignment = assignment
-	r.estimates = newEstimates(r.config.Parameters, r.config.Partitions)
+	r.estimates = NewEstimates(r.config.Parameters, r.config.Partitions)
 	r.unsettled = make([][]told, r.config.Partitions)
 	r.answers, r.news = 0, false
 	if err := r.loadVersions(ctx); err != nil {
@@ -145,7 +147,7 @@ func (r *reduction) Start(ctx context.Context, assignment *stream.Assignment) (n
 		if err != nil {
 			return 0, fmt.Errorf("load sums of partition %d: %w", partition, err)
 		}
-		r.estimates.fold(partition, &rows)
+		r.estimates.Fold(partition, &rows)
 	}
 	r.noteNews(0)
 	first, _, err := r.config.Client.Offsets(ctx, r.config.Topics.ItemSums, assignment.Partition)
@@ -165,7 +167,7 @@ func (r *reduction) loadVersions(ctx context.Context) error {
 		return fmt.Errorf("load item snapshot: %w", err)
 	}
 	r.version = version
-	r.estimates.load(&rows)
+	r.estimates.Load(&rows)
 	topic := r.config.Topics.Items
 	next, err := itemsOffset(ctx, r.config.Client, topic, version+1)
 	if err != nil {
@@ -209,7 +211,7 @@ func (r *reduction) readVersion(ctx context.Context, m *stream.Message) error {
 		return fmt.Errorf("read item snapshot %d at offset %d: %w", version, m.Offset, err)
 	}
 	r.items.Version = uint64(version)
-	r.estimates.load(&r.items)
+	r.estimates.Load(&r.items)
 	r.version = uint64(version)
 	return r.save(ctx, &r.items)
 }
@@ -274,7 +276,7 @@ func (r *reduction) take(m *stream.Message) error {
 	if err := r.decoder.Sums(m.Value, &r.sums); err != nil {
 		return err
 	}
-	r.noteNews(r.estimates.fold(int(partition), &r.sums))
+	r.noteNews(r.estimates.Fold(int(partition), &r.sums))
 	queue := append(r.unsettled[partition], told{offset: m.Offset, position: answer.Position(position)})
 	n := 0
 	for durable >= 0 && n < len(queue) && queue[n].position <= answer.Position(durable) {
@@ -301,7 +303,7 @@ func (r *reduction) publishDue(ctx context.Context) error {
 		return nil
 	}
 	waited := r.config.Now().Sub(r.newsSince)
-	if waited < r.config.Interval && (r.answers < int64(r.config.Answers) || waited < r.config.Interval/4) {
+	if waited < r.config.Interval && (r.answers < int64(r.config.Answers) || waited < r.config.Interval/2) {
 		return nil
 	}
 	return r.publish(ctx)
@@ -309,7 +311,7 @@ func (r *reduction) publishDue(ctx context.Context) error {
 
 // publish makes the next version.
 func (r *reduction) publish(ctx context.Context) error {
-	rows := r.estimates.news()
+	rows := r.estimates.News()
 	rows.Version = r.version + 1
 	out, err := r.encoder.AppendItems(r.out[:0], rows)
 	if err != nil {
@@ -331,7 +333,7 @@ func (r *reduction) publish(ctx context.Context) error {
 	}
 	r.itemsNext = base + 1
 	r.version = rows.Version
-	r.estimates.accept(rows)
+	r.estimates.Accept(rows)
 	r.answers, r.news = 0, false
 	r.noteNews(0)
 	r.reducer.versions.Inc()

@@ -229,6 +229,7 @@ func (r *NormRows) AppendRange(o *NormRows, first, last int) {
 // snapshot changes, with their values in that version.
 type SnapshotRows struct {
 	Version   uint64 // from 1, without gaps
+	Scale     *Scale // that these values begin, or the newest; nil: none
 	Component []Component
 	Key       []string
 	Goal      []string
@@ -246,7 +247,8 @@ type SnapshotRows struct {
 // Len returns the number of rows.
 func (r *SnapshotRows) Len() int { return len(r.Component) }
 
-// Reset empties the rows and keeps their memory. The version becomes 0.
+// Reset empties the rows and keeps their memory. The version becomes 0, the scale
+// nil.
 func (r *SnapshotRows) Reset() {
 	*r = SnapshotRows{
 		Component: r.Component[:0], Key: r.Key[:0], Goal: r.Goal[:0], Subject: r.Subject[:0],

@@ -31,8 +31,8 @@ type StageConfig struct {
 
 	CheckpointInterval time.Duration // longest wait of an applied answer for a checkpoint; 1 s
 	CheckpointRows     int           // answers that call for a checkpoint at once; 200,000
-	SumsInterval       time.Duration // longest wait of an answer for `item-sums`; 1 s
-	SumsAnswers        int           // first answers that call for sums sooner, but not within a quarter of the interval; 1,000
+	SumsInterval       time.Duration // longest wait of an answer for `item-sums`; .5 s
+	SumsAnswers        int           // first answers that call for sums sooner, but not within half of the interval; 500
 	NormInterval       time.Duration // between norm histograms in checkpoints; 1 min
 	MaxPendingRows     int           // answers of a partition that may wait for durability; 131,072
 	MaxSkillsBytes     int           // value of one message of `skills`; stream.MaxMessageBytes
@@ -85,8 +85,8 @@ func (c *StageConfig) Validate() error {
 func (c *StageConfig) fillIn() {
 	c.CheckpointInterval = orDefault(c.CheckpointInterval, time.Second)
 	c.CheckpointRows = orDefault(c.CheckpointRows, 200_000)
-	c.SumsInterval = orDefault(c.SumsInterval, time.Second)
-	c.SumsAnswers = orDefault(c.SumsAnswers, 1000)
+	c.SumsInterval = orDefault(c.SumsInterval, time.Second/2)
+	c.SumsAnswers = orDefault(c.SumsAnswers, 500)
 	c.NormInterval = orDefault(c.NormInterval, time.Minute)
 	c.MaxPendingRows = orDefault(c.MaxPendingRows, 1<<17)
 	c.MaxSkillsBytes = orDefault(c.MaxSkillsBytes, stream.MaxMessageBytes)

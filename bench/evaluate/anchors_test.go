@@ -60,6 +60,16 @@ func checkOwn(t *testing.T, r *Report, auc, logLoss float64) {
 	}
 }
 
+// checkServed holds what the path of production must reach.
+func checkServed(t *testing.T, r *Report, auc, logLoss float64) {
+	t.Helper()
+	served := r.Systems[len(r.Systems)-1]
+	t.Logf("as served: AUC %.4f, log-loss %.4f, RMSE %.4f, ECE %.4f, %.0f ns/answer", served.AUC, served.LogLoss, served.RMSE, served.ECE, served.Nanoseconds)
+	if served.Key != keyServed || served.AUC < auc || served.LogLoss > logLoss {
+		t.Errorf("%s: AUC %.4f, log-loss %.4f, want at least %.3f, at most %.3f", served.Key, served.AUC, served.LogLoss, auc, logLoss)
+	}
+}
+
 // predictions evaluates the predictions alone.
 func predictions(t *testing.T, c Config) *Report {
 	t.Helper()
@@ -89,6 +99,7 @@ func TestStatics(t *testing.T) {
 		{keyEloFixed, .8122, .3697, .4239}, {keyEloTree, .8058, .3706, .4372},
 	})
 	checkOwn(t, r, .838, .394)
+	checkServed(t, r, .822, .412)
 }
 
 func TestAlgebraInOrderOfTime(t *testing.T) {
@@ -100,6 +111,7 @@ func TestAlgebraInOrderOfTime(t *testing.T) {
 		{keyEloFixed, .7435, .3959, .4838}, {keyEloTree, .7851, .3934, .4832},
 	})
 	checkOwn(t, r, .832, .410)
+	checkServed(t, r, .808, .431)
 }
 
 func TestAlgebraInOrderOfFile(t *testing.T) {
@@ -138,4 +150,5 @@ func TestTIMSS(t *testing.T) {
 		}
 	}
 	checkOwn(t, r, .793, .547)
+	checkServed(t, r, .785, .556)
 }

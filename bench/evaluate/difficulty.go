@@ -59,10 +59,10 @@ func (r *Report) measureDifficulty(ctx context.Context, a *Answers, c *Config) e
 		r.Dense = precision
 		for i := range r.Systems {
 			s := &r.Systems[i]
-			se := precision.Measured[s.Key]
-			if s.Key == keyEloTree {
-				continue // its difficulty is that of the plain Elo, learned the same way
+			if s.Key == keyEloTree || s.Key == keyServed {
+				continue // the difficulty of the plain Elo, and of the filter online
 			}
+			se := precision.Measured[s.Key]
 			s.DifficultySE, s.DifficultyBound = &se, &precision.Bound
 			if s.Key == keyLeerstroom {
 				s.DifficultyReported = &precision.Reported

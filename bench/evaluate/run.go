@@ -99,6 +99,7 @@ const (
 	keyEloFixed   = "elo_04"
 	keyEloTree    = "elo_tree"
 	keyItemMean   = "item_mean"
+	keyServed     = "leerstroom_served"
 )
 
 // engine is our own system: a forecast model fed from the columns.
@@ -158,8 +159,9 @@ func (r *Report) predict(ctx context.Context, a *Answers, c *Config) error {
 		{keyEloFixed, "Elo .4", newElo(a, 0.4, 0)},
 		{keyEloTree, "Elo tree", newEloTree(a)},
 		{keyItemMean, "item mean", newItemMean(a)},
+		{keyServed, "Leerstroom, as served", newServed(a, servedEpoch, true)},
 	} {
-		p, nanoseconds, err := replay(ctx, a, s.system, func(done int) { c.Progress("predict", k*a.Len()+done, 5*a.Len()) })
+		p, nanoseconds, err := replay(ctx, a, s.system, func(done int) { c.Progress("predict", k*a.Len()+done, 6*a.Len()) })
 		if err != nil {
 			return err
 		}

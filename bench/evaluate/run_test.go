@@ -79,10 +79,10 @@ func TestReportHasTheAgreedKeys(t *testing.T) {
 	if err := json.Unmarshal(out.Bytes(), &report); err != nil {
 		t.Fatalf("decode report: %v", err)
 	}
-	if len(report) != 5 {
-		t.Errorf("report has %d systems, want 5", len(report))
+	if len(report) != 6 {
+		t.Errorf("report has %d systems, want 6", len(report))
 	}
-	for _, key := range []string{"leerstroom", "elo_1_05", "elo_04", "elo_tree", "item_mean"} {
+	for _, key := range []string{"leerstroom", "elo_1_05", "elo_04", "elo_tree", "item_mean", "leerstroom_served"} {
 		for _, field := range []string{"auc", "logloss", "rmse", "ece"} {
 			if v, ok := report[key][field].(float64); !ok || !(v > 0 && v < 1) {
 				t.Errorf("%s.%s = %v, want a number between 0 and 1", key, field, report[key][field])
