@@ -27,6 +27,11 @@ type configuration struct {
 	Topics topicsConfig `yaml:"topics"`
 	// Workers is how many partitions a stage works on at the same time (default 2).
 	Workers int `yaml:"workers"`
+	// SessionTimeout is how long a worker may be silent before its partitions go
+	// to others (default 10s). Recovery after a kill takes about as long.
+	SessionTimeout time.Duration `yaml:"session_timeout"`
+	// NormInterval is the time between norm histograms in ClickHouse (default 1m).
+	NormInterval time.Duration `yaml:"norm_interval"`
 	// Ingest holds the limits of the connectors and the schools' authorisations.
 	Ingest ingest.Config `yaml:"ingest"`
 	// EngineAuthorisations say which adaptive engines may process the learners of
@@ -76,6 +81,12 @@ func (c *configuration) setDefaults() {
 	if c.Workers == 0 {
 		c.Workers = 2
 	}
+	if c.SessionTimeout == 0 {
+		c.SessionTimeout = 10 * time.Second
+	}
+	if c.NormInterval == 0 {
+		c.NormInterval = time.Minute
+	}
 }
 
 func (c *configuration) validate() error {
@@ -86,6 +97,10 @@ func (c *configuration) validate() error {
 		return errors.New("configuration: topics.retention: at least 1h, or an outage loses what is not stored yet")
 	case c.Workers < 1:
 		return errors.New("configuration: workers: at least 1")
+	case c.SessionTimeout < time.Second:
+		return errors.New("configuration: session_timeout: at least 1s, or a pause of the garbage collector moves partitions")
+	case c.NormInterval < time.Second:
+		return errors.New("configuration: norm_interval: at least 1s")
 	}
 	if err := c.Ingest.Validate(); err != nil {
 		return fmt.Errorf("configuration: ingest: %w", err)

@@ -20,7 +20,8 @@ func TestDocumentedConfiguration(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !reflect.DeepEqual(documented.Topics, empty.Topics) || documented.Listen != empty.Listen || documented.Workers != empty.Workers {
+	if !reflect.DeepEqual(documented.Topics, empty.Topics) || documented.Listen != empty.Listen || documented.Workers != empty.Workers ||
+		documented.SessionTimeout != empty.SessionTimeout || documented.NormInterval != empty.NormInterval {
 		t.Errorf("documented defaults %+v, %s, %d differ from those of an empty file %+v, %s, %d",
 			documented.Topics, documented.Listen, documented.Workers, empty.Topics, empty.Listen, empty.Workers)
 	}
@@ -36,6 +37,8 @@ func TestConfigurationRefusesMistakes(t *testing.T) {
 		"no partitions":    {"topics: {partitions: 5000}\n", "topics.partitions"},
 		"short retention":  {"topics: {retention: 10m}\n", "topics.retention"},
 		"negative workers": {"workers: -1\n", "workers"},
+		"hasty session":    {"session_timeout: 10ms\n", "session_timeout"},
+		"hasty norms":      {"norm_interval: 10ms\n", "norm_interval"},
 		"not a school":     {"engine_authorisations: {nowhere: [x]}\n", "engine_authorisations"},
 		"not an address":   {"engine: {kafka: {brokers: [nonsense]}}\n", "kafka.brokers"},
 		"ingest limit":     {"ingest: {max_line_bytes: -1}\n", "max_line_bytes"},

@@ -121,13 +121,17 @@ func (d *deployment) migrate(ctx context.Context) error {
 	for _, m := range []struct {
 		database string
 		schema   fs.FS
-	}{{d.engines.ClickHouse.Database, store.Schema()}, {vault.DefaultDatabase, vault.Schema()}} {
+	}{{d.engines.ClickHouse.Database, store.Schema()}, {d.vaultDatabase(), vault.Schema()}} {
 		if err := d.migrateOne(ctx, db, m.database, m.schema); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// vaultDatabase is beside the one of everything but identities, so that several
+// deployments can share one ClickHouse.
+func (d *deployment) vaultDatabase() string { return d.engines.ClickHouse.Database + "_vault" }
 
 func (d *deployment) migrateOne(ctx context.Context, db *sql.DB, database string, schema fs.FS) error {
 	return store.Migrate(ctx, db, schema, store.MigrateOptions{
@@ -182,7 +186,7 @@ func (d *deployment) openVault() (*vault.Vault, *keyring.Ring, error) {
 		d.vaultConn = conn
 		d.closers = append(d.closers, conn.Close)
 	}
-	v, err := vault.New(vault.Config{Ring: ring, Client: d.client, Topic: d.names.Registry, Conn: d.vaultConn, Logger: d.logger})
+	v, err := vault.New(vault.Config{Ring: ring, Client: d.client, Topic: d.names.Registry, Database: d.vaultDatabase(), Conn: d.vaultConn, Logger: d.logger})
 	return v, ring, err
 }
 

@@ -23,7 +23,7 @@ const (
 	stageServe        = "serve"
 )
 
-// Consumer groups.
+// Consumer groups, as topics under the prefix of the deployment.
 const (
 	groupPseudonymize = "leerstroom-pseudonymize"
 	groupTransform    = "leerstroom-transform"
@@ -85,8 +85,8 @@ func (d *deployment) runPseudonymize(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	consumer, err := stream.NewConsumer(d.client, stream.ConsumerConfig{Group: groupPseudonymize, Topic: d.names.Raw,
-		Workers: d.config.Workers, NewHandler: stage.Handler})
+	consumer, err := stream.NewConsumer(d.client, stream.ConsumerConfig{Group: d.config.Topics.Prefix + groupPseudonymize, Topic: d.names.Raw,
+		Workers: d.config.Workers, SessionTimeout: d.config.SessionTimeout, NewHandler: stage.Handler})
 	if err != nil {
 		return err
 	}
@@ -112,7 +112,7 @@ func (d *deployment) runTransform(ctx context.Context, registry prometheus.Regis
 		return err
 	}
 	stage, err := transform.NewStage(transform.StageConfig{Client: d.client, Topics: d.names, Persistence: persistence, Snapshots: snapshots,
-		Catalog: catalog, Now: time.Now, Logger: d.logger, Registry: registry,
+		Catalog: catalog, Now: time.Now, NormInterval: d.config.NormInterval, Logger: d.logger, Registry: registry,
 		DeadLetter: func(ctx context.Context, partition int, reason string, m *stream.Message) error {
 			return letters.Write(ctx, d.names.Answers, partition, reason, m)
 		}})
@@ -130,18 +130,18 @@ func (d *deployment) runTransform(ctx context.Context, registry prometheus.Regis
 // consumeAnswers runs everything that the transform stage reads: answers, item
 // sums, and the dead letters that it enters in the index.
 func (d *deployment) consumeAnswers(ctx context.Context, persistence *store.Store, snapshots *transform.Snapshots, stage *transform.Stage, reducer *transform.Reducer) error {
-	answers, err := stream.NewConsumer(d.client, stream.ConsumerConfig{Group: groupTransform, Topic: d.names.Answers,
-		Workers: d.config.Workers, NewHandler: stage.Handler})
+	answers, err := stream.NewConsumer(d.client, stream.ConsumerConfig{Group: d.config.Topics.Prefix + groupTransform, Topic: d.names.Answers,
+		Workers: d.config.Workers, SessionTimeout: d.config.SessionTimeout, NewHandler: stage.Handler})
 	if err != nil {
 		return err
 	}
-	sums, err := stream.NewConsumer(d.client, stream.ConsumerConfig{Group: groupReduce, Topic: d.names.ItemSums,
-		Workers: 1, NewHandler: reducer.Handler})
+	sums, err := stream.NewConsumer(d.client, stream.ConsumerConfig{Group: d.config.Topics.Prefix + groupReduce, Topic: d.names.ItemSums,
+		Workers: 1, SessionTimeout: d.config.SessionTimeout, NewHandler: reducer.Handler})
 	if err != nil {
 		return err
 	}
-	letters, err := stream.NewConsumer(d.client, stream.ConsumerConfig{Group: groupDeadLetters, Topic: d.names.DeadLetters,
-		Workers: 1, IdleInterval: time.Second, NewHandler: persistence.DeadLetterHandler})
+	letters, err := stream.NewConsumer(d.client, stream.ConsumerConfig{Group: d.config.Topics.Prefix + groupDeadLetters, Topic: d.names.DeadLetters,
+		Workers: 1, SessionTimeout: d.config.SessionTimeout, IdleInterval: time.Second, NewHandler: persistence.DeadLetterHandler})
 	if err != nil {
 		return err
 	}

@@ -114,7 +114,8 @@ func brokerOptions(config Config, listener net.Listener, logger *slog.Logger) []
 			// Kept for ever unless the topic says otherwise.
 			"log.retention.ms": "-1",
 			// Retention is ours to start, see watermarks.
-			"log.cleaner.backoff.ms": strconv.FormatInt((365 * 24 * time.Hour).Milliseconds(), 10),
+			"log.cleaner.backoff.ms":       strconv.FormatInt((365 * 24 * time.Hour).Milliseconds(), 10),
+			"group.min.session.timeout.ms": "1000",
 			// A group that pauses for the summer keeps its place.
 			"offsets.retention.minutes": strconv.Itoa(math.MaxInt32),
 		}),
