@@ -69,6 +69,11 @@ APACHE_PACKAGES := ./internal/stream/... ./ingest/... ./pseudonymize/... ./trans
 bench: build engine ## measure every stage and the whole line; writes docs/performance.md and bench/results/latest.json
 	$(BINARY) bench --report docs/performance.md --json bench/results/latest.json
 
+.PHONY: fault
+FAULT ?= -campaigns=40 -rounds=25
+fault: engine ## break a running system over and over: FAULT="-campaigns=40 -rounds=25 -seed=1 -apache=true"
+	$(GO) test -tags fault -timeout 24h -run '^TestCampaigns$$' -v ./bench/fault -args $(FAULT)
+
 .PHONY: fuzz
 FUZZTIME ?= 30s
 fuzz: ## run every fuzz target for FUZZTIME (default 30s)

@@ -1,0 +1,260 @@
+package fault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Config says what to run.
+type Config struct {
+	Binary string // the program leerstroom
+	Dir    string // an empty directory
+	Seed   uint64
+	Apache bool // Apache Kafka, not the embedded broker
+	Disk   bool // engines on a file system of their own, which needs root: full disks and power loss too
+	Log    func(format string, args ...any)
+}
+
+// Campaign is a deployment that goes through rounds. State and logs grow from
+// round to round.
+type Campaign struct {
+	config     Config
+	deployment *deployment
+	world      *world
+	archive    *archive
+	replay     *replay
+	sent       []event // of all rounds
+	rounds     int
+	engines    sync.Mutex // held by a strike that takes engines down
+	began      time.Time
+	mu         sync.Mutex
+	timeline   []string // of the round
+
+	Struck map[string]int // strikes by kind
+	Events int            // acknowledged
+	Again  int            // requests that had to be repeated
+	Exits  int            // processes that ended by themselves
+}
+
+// NewCampaign starts a deployment. Close ends it. ErrNoDisk says that this
+// process can't have a disk of its own.
+func NewCampaign(ctx context.Context, config Config) (*Campaign, error) {
+	c := &Campaign{config: config, world: newWorld(config.Seed), Struck: make(map[string]int), began: time.Now()}
+	c.deployment = &deployment{binary: config.Binary, dir: config.Dir, apache: config.Apache, schools: c.world.authorisations(), timeline: c.note}
+	err := c.deployment.start(ctx, config.Disk)
+	if err == nil {
+		c.archive, err = newArchive(c.deployment.ring)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("start campaign: %w", err), c.Close())
+	}
+	c.replay = newReplay(c.deployment)
+	return c, nil
+}
+
+// ErrNoDisk reports that this process may not make file systems.
+var ErrNoDisk = errNoDisk
+
+// Close ends all processes and removes the disk.
+func (c *Campaign) Close() error { return c.deployment.close() }
+
+func (c *Campaign) note(format string, args ...any) {
+	line := fmt.Sprintf("%8.3fs  ", time.Since(c.began).Seconds()) + fmt.Sprintf(format, args...)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.timeline = append(c.timeline, line)
+}
+
+// roundLimit is how long a round may take. Most take seconds.
+const roundLimit = 4 * time.Minute
+
+// Round breaks things once and compares everything. The error says what differs,
+// with what was done and what the processes printed last.
+func (c *Campaign) Round(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, roundLimit)
+	defer cancel()
+	c.rounds++
+	c.timeline = nil
+	random := rand.New(rand.NewPCG(c.config.Seed, uint64(c.rounds)<<8))
+	events := c.world.events(100 + random.IntN(300))
+	err := c.disturb(ctx, random, events)
+	if err == nil {
+		err = c.settle(ctx)
+	}
+	if err == nil {
+		err = c.alarms()
+	}
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("seed %d, round %d: %w\n%s\n%s", c.config.Seed, c.rounds, err, strings.Join(c.timeline, "\n"), c.deployment.printed(25))
+}
+
+// disturb pushes events while the strikes of the round happen.
+func (c *Campaign) disturb(ctx context.Context, random *rand.Rand, events []event) error {
+	c.sent = append(c.sent, events...)
+	strikes := plan(random, len(events), c.deployment.disk != nil)
+	delivery := newPush(c.deployment.listen, c.deployment.keys)
+	group, inner := errgroup.WithContext(ctx)
+	pushed := make(chan struct{})
+	group.Go(func() error {
+		defer close(pushed)
+		defer c.note("all %d events are acknowledged", len(events))
+		return delivery.deliver(inner, random, events)
+	})
+	for i := range strikes {
+		s := &strikes[i]
+		c.Struck[s.kind]++
+		group.Go(func() error {
+			poll := time.NewTicker(2 * time.Millisecond)
+			defer poll.Stop()
+			for delivery.acknowledged.Load() < int64(s.after) && inner.Err() == nil {
+				<-poll.C
+			}
+			pause(inner, s.wait)
+			c.note("begin: %s", s)
+			defer c.note("end:   %s", s.kind)
+			if err := kindOf(s.kind).strike(inner, c, s); err != nil {
+				return fmt.Errorf("%s: %w", s.kind, err)
+			}
+			return nil
+		})
+	}
+	err := group.Wait()
+	for _, m := range c.deployment.members {
+		m.kafka.heal()
+		m.store.heal()
+		m.hold(false)
+		m.signal(syscall.SIGCONT)
+	}
+	if err != nil {
+		return err
+	}
+	c.archive.expect(events)
+	c.Events += int(delivery.acknowledged.Load())
+	c.Again += int(delivery.again.Load())
+	return c.deployment.reviveEngines(ctx)
+}
+
+// settle waits until the store has caught up with the log, and compares.
+func (c *Campaign) settle(ctx context.Context) error {
+	if err := c.await(ctx, "the store is behind", c.behind); err != nil {
+		return err
+	}
+	c.note("the store has caught up")
+	problems, err := c.archive.compare(ctx, c.deployment)
+	if err == nil {
+		err = c.replay.advance(ctx)
+	}
+	for _, compare := range []func(context.Context) ([]string, error){
+		func(ctx context.Context) ([]string, error) { return c.replay.compare(ctx, "skills") },
+		func(ctx context.Context) ([]string, error) { return c.replay.compare(ctx, "item_sums") },
+		c.replay.compareAdoptions,
+	} {
+		if err != nil {
+			return err
+		}
+		var more []string
+		more, err = compare(ctx)
+		problems = append(problems, more...)
+	}
+	if err != nil {
+		return err
+	}
+	if len(problems) > 0 {
+		return errors.New(summary(problems))
+	}
+	// Histograms are written less often.
+	if err := c.await(ctx, "histograms", func(ctx context.Context) ([]string, error) { return c.replay.compare(ctx, "norms") }); err != nil {
+		return err
+	}
+	c.note("all tables are equal")
+	return c.fsck(ctx)
+}
+
+func summary(problems []string) string {
+	const shown = 8
+	text := strings.Join(problems[:min(shown, len(problems))], "\n  ")
+	if more := len(problems) - shown; more > 0 {
+		text += fmt.Sprintf("\n  and %d more", more)
+	}
+	return text
+}
+
+// await asks again until there is no problem left.
+func (c *Campaign) await(ctx context.Context, what string, ask func(context.Context) ([]string, error)) error {
+	limit := time.NewTimer(roundLimit / 2)
+	defer limit.Stop()
+	for {
+		problems, err := ask(ctx)
+		if err == nil && len(problems) == 0 {
+			return nil
+		}
+		select {
+		case <-limit.C:
+			return fmt.Errorf("%s: %w: %s", what, errors.Join(err, context.DeadlineExceeded), summary(problems))
+		case <-ctx.Done():
+			return fmt.Errorf("%s: %w: %s", what, errors.Join(err, context.Cause(ctx)), summary(problems))
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// behind tells which partitions the store has not caught up with.
+func (c *Campaign) behind(ctx context.Context) (problems []string, err error) {
+	rows, err := c.deployment.rows(ctx, "SELECT toString(partition), toString(raw_offset) FROM progress FINAL")
+	if err != nil {
+		return nil, err
+	}
+	progress := make(map[string]string)
+	for _, row := range rows {
+		progress[row[0]] = row[1]
+	}
+	for p := range partitions {
+		_, end, err := c.deployment.client.Offsets(ctx, c.deployment.names.Raw, p)
+		if err != nil {
+			return nil, err
+		}
+		if got := progress[fmt.Sprint(p)]; end > 0 && got != fmt.Sprint(end-1) {
+			problems = append(problems, fmt.Sprintf("partition %d: raw ends at %d, the store is at %q", p, end, got))
+		}
+	}
+	return problems, nil
+}
+
+// fsck runs the command.
+func (c *Campaign) fsck(ctx context.Context) error {
+	d := c.deployment
+	path := d.dir + "/fsck.yaml"
+	if err := d.configure(path, d.listen, d.brokerAddress(), d.storeAddress()); err != nil {
+		return err
+	}
+	command := exec.CommandContext(ctx, d.binary, "fsck", "--config", path, "--data", d.data(), "--wait", "30s")
+	out, err := command.CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("fsck: %w\n%s", err, out)
+	}
+	c.note("fsck finds no difference")
+	return nil
+}
+
+// alarms reports what no process may print.
+func (c *Campaign) alarms() error {
+	c.Exits = 0
+	for i, m := range c.deployment.members {
+		c.Exits += m.ownExits()
+		if alarm := m.output.alarmed(); alarm != "" {
+			return fmt.Errorf("process %d (%s) printed %q:\n%s", i, m.stage, alarm, m.output.last(200))
+		}
+	}
+	return nil
+}

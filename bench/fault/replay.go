@@ -1,0 +1,263 @@
+package fault
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/leerstroom/leerstroom/internal/answer"
+	"github.com/leerstroom/leerstroom/internal/stream"
+	"github.com/leerstroom/leerstroom/transform"
+	"github.com/leerstroom/leerstroom/transform/filter"
+)
+
+func bits(v float64) string { return strconv.FormatUint(math.Float64bits(v), 10) }
+
+// replay computes what the tables must hold: the log of answers from its
+// beginning, without any disturbance, on the versions that the log of skills
+// names. It goes on where it was when it is asked again.
+type replay struct {
+	d         *deployment
+	catalog   *transform.Catalog
+	decoder   *transform.Decoder
+	versions  []*transform.Snapshot // by number
+	nextItems int64
+	parts     [partitions]replayed
+}
+
+type replayed struct {
+	state       *transform.Partition
+	nextAnswers int64
+	nextSkills  int64
+	last        int64 // raw offset
+	position    answer.Position
+	seen        map[string]bool  // keys of answers
+	snapshot    map[int64]uint64 // version by raw offset, of messages that stand
+	adopted     []string         // position and version, where it changed
+	tables      map[string]map[string]string
+}
+
+func newReplay(d *deployment) *replay {
+	parameters := filter.DefaultParameters()
+	r := &replay{d: d, catalog: transform.NewCatalog(), decoder: transform.NewDecoder(), versions: []*transform.Snapshot{transform.EmptySnapshot(&parameters)}}
+	for i := range r.parts {
+		r.parts[i] = replayed{state: transform.NewPartition(parameters, r.catalog), last: -1, seen: make(map[string]bool), snapshot: make(map[int64]uint64),
+			tables: map[string]map[string]string{"skills": {}, "item_sums": {}, "norms": {}}}
+	}
+	return r
+}
+
+// advance reads everything that the logs have.
+func (r *replay) advance(ctx context.Context) error {
+	err := r.read(ctx, r.d.names.Items, 0, &r.nextItems, r.item)
+	for p := range r.parts {
+		part := &r.parts[p]
+		if err == nil {
+			err = r.read(ctx, r.d.names.Skills, p, &part.nextSkills, part.adopt)
+		}
+		if err == nil {
+			err = r.read(ctx, r.d.names.Answers, p, &part.nextAnswers, func(m *stream.Message) error { return r.answers(part, m) })
+		}
+		if err != nil {
+			return fmt.Errorf("replay partition %d: %w", p, err)
+		}
+		part.take()
+	}
+	return nil
+}
+
+// read calls see for every message from an offset on.
+func (r *replay) read(ctx context.Context, topic string, partition int, next *int64, see func(*stream.Message) error) error {
+	_, end, err := r.d.client.Offsets(ctx, topic, partition)
+	if err != nil {
+		return err
+	}
+	var batch stream.Batch
+	for *next < end {
+		if err := r.d.client.Fetch(ctx, topic, partition, *next, time.Second, &batch); err != nil {
+			return err
+		}
+		for i := range batch.Messages {
+			if err := see(&batch.Messages[i]); err != nil {
+				return fmt.Errorf("offset %d: %w", batch.Messages[i].Offset, err)
+			}
+			*next = batch.Messages[i].Offset + 1
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// item takes a version of the snapshot, unless its number was taken.
+func (r *replay) item(m *stream.Message) error {
+	version, err := m.Int64(stream.HeaderSnapshot)
+	if err != nil || version != int64(len(r.versions)) {
+		return err
+	}
+	if err := m.CheckDigest(); err != nil {
+		return err
+	}
+	var rows transform.SnapshotRows
+	if err := r.decoder.Items(m.Value, &rows); err != nil {
+		return err
+	}
+	rows.Version = uint64(version)
+	r.versions = append(r.versions, r.versions[version-1].With(r.catalog, &rows))
+	return nil
+}
+
+// adopt notes the version of a raw offset.
+func (p *replayed) adopt(m *stream.Message) error {
+	stands, err := transform.Stands(m)
+	if err != nil || !stands {
+		return err
+	}
+	raw, err := m.Int64(stream.HeaderRawOffset)
+	if err != nil {
+		return err
+	}
+	version, err := m.Int64(stream.HeaderSnapshot)
+	if err != nil {
+		return err
+	}
+	if _, twice := p.snapshot[raw]; twice {
+		return fmt.Errorf("raw offset %d stands twice in skills", raw)
+	}
+	p.snapshot[raw] = uint64(version)
+	return nil
+}
+
+// answers applies a message, unless it repeats one.
+func (r *replay) answers(p *replayed, m *stream.Message) error {
+	raw, err := m.Int64(stream.HeaderRawOffset)
+	if err != nil {
+		return err
+	}
+	if raw <= p.last {
+		return nil
+	}
+	if raw != p.last+1 {
+		return fmt.Errorf("raw offset %d follows %d", raw, p.last)
+	}
+	version, known := p.snapshot[raw]
+	if !known {
+		return fmt.Errorf("raw offset %d has no message in skills", raw)
+	}
+	if version >= uint64(len(r.versions)) {
+		return fmt.Errorf("raw offset %d was applied with version %d of %d", raw, version, len(r.versions)-1)
+	}
+	if n := len(p.adopted); version > 0 && (n == 0 || !strings.HasSuffix(p.adopted[n-1], fmt.Sprintf(" %d", version))) {
+		p.adopted = append(p.adopted, fmt.Sprintf("%d %d", answer.At(raw, 0), version))
+	}
+	p.last = raw
+	if err := m.CheckDigest(); err != nil {
+		return err
+	}
+	epoch, err := m.Int64(stream.HeaderKeyEpoch)
+	if err != nil {
+		return err
+	}
+	var decoder answer.Decoder
+	var c answer.Columns
+	if err := decoder.Answers(m.Value, &c); err != nil {
+		return err
+	}
+	c.RawOffset, c.KeyEpoch = raw, uint32(epoch)
+	repeat := make([]bool, c.Rows)
+	for row := range c.Rows {
+		key := fmt.Sprint(c.School.At(row), c.Learner.At(row).Bytes(), c.AnsweredAt[row], c.EventID[row])
+		repeat[row] = p.seen[key]
+		p.seen[key] = true
+	}
+	p.state.Scan(&c, nil)
+	p.state.Apply(&c, repeat, r.versions[version])
+	p.position = transform.End(&c)
+	return nil
+}
+
+// take brings the tables up to date with the state.
+func (p *replayed) take() {
+	var c transform.Checkpoint
+	p.state.Checkpoint(&c)
+	s := &c.Skills
+	for i := range s.Len() {
+		token := s.Learner[i].Bytes()
+		p.tables["skills"][fmt.Sprintf("%s %d %s", hex.EncodeToString(token[:]), s.Layer[i], s.Key[i])] = fmt.Sprint(s.Subject[i], s.School[i], s.Group[i],
+			" ", s.YearGroup[i], " ", s.KeyEpoch[i], " ", bits(s.Mean[i]), " ", bits(s.Variance[i]), " ", s.Answers[i], " ", s.LastAt[i], " ", bits(s.FastMean[i]),
+			" ", bits(s.SlowMean[i]), " ", bits(s.LastScore[i]), " ", uint64(s.Position[i]), " ", strings.ReplaceAll(fmt.Sprint(s.Recent[i]), " ", ","))
+	}
+	for i := range c.Sums.Component {
+		p.tables["item_sums"][fmt.Sprintf("%d %s", c.Sums.Component[i], c.Sums.Key[i])] = fmt.Sprint(c.Sums.Goal[i], c.Sums.Subject[i], " ", c.Sums.Gradient[i], " ",
+			c.Sums.Information[i], " ", c.Sums.Answers[i], " ", c.Sums.ScoreSum[i], " ", uint64(c.Sums.Position[i]))
+	}
+	p.state.TakeNorms(&c.Norms)
+	for i := range c.Norms.Layer {
+		p.tables["norms"][fmt.Sprintf("%d %s %d", c.Norms.Layer[i], c.Norms.Key[i], c.Norms.YearGroup[i])] =
+			strings.ReplaceAll(fmt.Sprintf("%d %d", c.Norms.Bins[i], c.Norms.Counts[i]), " ", ",")
+	}
+}
+
+// tableQueries give the same texts from the store: what makes a row, then it.
+var tableQueries = map[string]string{
+	"skills": "SELECT concat(lower(hex(learner)), ' ', toString(toUInt8(layer)), ' ', key), concat(subject, school, `group`, ' ', toString(year_group), ' ', toString(key_epoch), ' ', " +
+		"toString(reinterpretAsUInt64(mean)), ' ', toString(reinterpretAsUInt64(variance)), ' ', toString(answers), ' ', toString(toUnixTimestamp64Milli(last_at)), ' ', " +
+		"toString(reinterpretAsUInt64(fast_mean)), ' ', toString(reinterpretAsUInt64(slow_mean)), ' ', toString(reinterpretAsUInt64(last_score)), ' ', toString(position), ' ', toString(recent)) " +
+		"FROM skills FINAL WHERE partition = ",
+	"item_sums": "SELECT concat(toString(toUInt8(component)), ' ', key), concat(goal, subject, ' ', toString(gradient), ' ', toString(information), ' ', toString(answers), ' ', " +
+		"toString(score_sum), ' ', toString(position)) FROM item_sums FINAL WHERE partition = ",
+	"norms": "SELECT concat(toString(toUInt8(layer)), ' ', key, ' ', toString(year_group)), concat(toString(bins), ',', toString(counts)) FROM norms FINAL WHERE partition = ",
+}
+
+// emptyNorm is a histogram that everybody has left. It may be there or not.
+const emptyNorm = "[],[]"
+
+// compare reads a table and returns what differs from the undisturbed one.
+func (r *replay) compare(ctx context.Context, table string) (problems []string, err error) {
+	for p := range r.parts {
+		rows, err := r.d.rows(ctx, tableQueries[table]+strconv.Itoa(p))
+		if err != nil {
+			return nil, err
+		}
+		want, found := r.parts[p].tables[table], make(map[string]bool, len(rows))
+		for _, row := range rows {
+			found[row[0]] = true
+			if row[1] == emptyNorm && want[row[0]] == "" {
+				continue
+			}
+			if expected, ok := want[row[0]]; !ok || expected != row[1] {
+				problems = append(problems, fmt.Sprintf("%s of partition %d: row %s is %s, undisturbed %s", table, p, row[0], row[1], expected))
+			}
+		}
+		for key := range want {
+			if !found[key] && want[key] != emptyNorm {
+				problems = append(problems, fmt.Sprintf("%s of partition %d: row %s is missing", table, p, key))
+			}
+		}
+	}
+	return problems, nil
+}
+
+// compareAdoptions compares the recorded versions with those that the log names.
+func (r *replay) compareAdoptions(ctx context.Context) (problems []string, err error) {
+	for p := range r.parts {
+		rows, err := r.d.rows(ctx, "SELECT DISTINCT concat(toString(position), ' ', toString(version)) FROM adoptions WHERE partition = "+strconv.Itoa(p)+" ORDER BY position, version")
+		if err != nil {
+			return nil, err
+		}
+		var got []string
+		for _, row := range rows {
+			got = append(got, row[0])
+		}
+		if !slices.Equal(got, r.parts[p].adopted) {
+			problems = append(problems, fmt.Sprintf("partition %d: %d adoptions are recorded, the log names %d, or others", p, len(got), len(r.parts[p].adopted)))
+		}
+	}
+	return problems, nil
+}
