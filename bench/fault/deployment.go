@@ -96,7 +96,9 @@ func freeAddress() (string, error) {
 	return listener.Addr().String(), listener.Close()
 }
 
-func (d *deployment) brokerAddress() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(d.port)) }
+func (d *deployment) brokerAddress() string {
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(d.port))
+}
 
 func (d *deployment) storeAddress() string { return d.store.ClickHouse.Addresses[0] }
 
