@@ -40,7 +40,7 @@ func TestNamesOfAGroup(t *testing.T) {
 	}
 	secret, err := owner.Find(sanne)
 	must(t, err)
-	_, err = owner.Erase(t.Context(), secret.ID)
+	_, err = owner.Erase(t.Context(), secret.ID, pseudonymize.Issue(d.ring, keyring.Analytics))
 	must(t, err)
 	wait(t, "the learner is forgotten", func() bool { return !resolve(t, resolver, keyring.Analytics, sanne).Known })
 	if named, err := resolver.Names(t.Context(), keyring.Analytics, school, "5A"); err != nil || len(named) != 1 || named[0].First != "Emre" {

@@ -115,14 +115,20 @@ func (o *output) encode(s *slot) (size int, err error) {
 		return 0, err
 	}
 	o.cuts = append(o.cuts, len(o.buffer))
-	o.messages = append(o.messages, stream.Message{Headers: []stream.Header{
-		{Key: stream.HeaderSchema, Value: []byte(schema)},
-		stream.Int64Header(stream.HeaderRawOffset, s.offset),
-		stream.Int64Header(stream.HeaderKeyEpoch, int64(o.epoch)),
-		stream.DigestHeader(o.buffer[start:]),
-		stream.Int64Header(stream.HeaderRows, int64(rows)),
-	}})
+	o.messages = append(o.messages, headed(schema, s.offset, o.epoch, o.buffer[start:], rows))
 	return len(o.buffer) - start, nil
+}
+
+// headed returns a message with the headers of answers. Its value is set by
+// finish, because the buffer may move until then.
+func headed(schema string, rawOffset int64, epoch uint32, value []byte, rows int) stream.Message {
+	return stream.Message{Headers: []stream.Header{
+		{Key: stream.HeaderSchema, Value: []byte(schema)},
+		stream.Int64Header(stream.HeaderRawOffset, rawOffset),
+		stream.Int64Header(stream.HeaderKeyEpoch, int64(epoch)),
+		stream.DigestHeader(value),
+		stream.Int64Header(stream.HeaderRows, int64(rows)),
+	}}
 }
 
 // drop takes back the last message.

@@ -149,12 +149,11 @@ func TestResolverFollowsChanges(t *testing.T) {
 	must(t, err)
 	group, err := eraser.Group(first)
 	must(t, err)
-	issued, err := pseudonymize.Issued(d.ring, group, keyring.Analytics, keyring.Engine("snappet"))
-	if err != nil || len(issued) != 8 { // 2 learners, 2 epochs, 2 purposes
-		t.Errorf("Issued lists %d tokens (%v), want 8", len(issued), err)
-	}
-	_, err = eraser.Erase(t.Context(), group[0].ID)
+	grave, err := eraser.Erase(t.Context(), group[0].ID, pseudonymize.Issue(d.ring, keyring.Analytics, keyring.Engine("snappet")))
 	must(t, err)
+	if len(grave.Tokens) != 8 { // 2 learners, 2 epochs, 2 purposes
+		t.Errorf("the tombstone lists %d tokens, want 8", len(grave.Tokens))
+	}
 	wait(t, "the learner is forgotten", func() bool { return !resolve(t, resolver, keyring.Analytics, first).Known })
 	for _, token := range old {
 		if back, err := resolver.Analytics(nil, "snappet", token); err != nil || len(back) != 0 {
@@ -183,12 +182,12 @@ func TestKnownAndUnknownCostTheSame(t *testing.T) {
 	rostered, provisional, erased, nobody := pupil(school, 1, raw.SchemeLAS), pupil(school, 2, raw.SchemeLAS), pupil(school, 3, raw.SchemeLAS), pupil(school, 4, raw.SchemeLAS)
 	owner, err := d.vault(t).Open(t.Context(), thePart, vault.Own)
 	must(t, err)
-	_, err = owner.ImportRoster(t.Context(), [][]vault.Alias{{rostered}, {erased}})
+	_, err = owner.ImportRoster(t.Context(), roster([][]vault.Alias{{rostered}, {erased}}))
 	must(t, err)
 	must(t, owner.Create(t.Context(), []vault.Alias{provisional}, false))
 	group, err := owner.Group(erased)
 	must(t, err)
-	_, err = owner.Erase(t.Context(), group[0].ID)
+	_, err = owner.Erase(t.Context(), group[0].ID, pseudonymize.Issue(d.ring, keyring.Analytics))
 	must(t, err)
 	must(t, work(t.Context(), d, d.stage(t), thePart, r)) // adopts an epoch
 	resolver := d.resolver(t, "snappet")

@@ -48,22 +48,25 @@ func (r *Resolver) Replacements(dst []Replacement, partition int, purpose keyrin
 	return Replacements(dst, f.registry.State(), r.config.Ring, purpose, from)
 }
 
-// IssuedToken is a token that a learner has, or has had.
-type IssuedToken struct {
-	Purpose keyring.Purpose
-	Epoch   uint32
-	Token   answer.Token
+// Issue lists, for vault.Partition.Erase, every token of the purposes that was
+// ever made for a group of learners under the epochs that the keyset still has:
+// what an erasure looks for. It has to be taken before the salts are gone.
+func Issue(ring *keyring.Ring, purposes ...keyring.Purpose) vault.Issue {
+	return func(group []vault.Secret) ([]vault.IssuedToken, uint32, error) {
+		if err := ring.Refresh(); err != nil {
+			return nil, 0, err
+		}
+		primary := ring.Primary()
+		issued, err := issue(ring, group, purposes)
+		return issued, primary, err
+	}
 }
 
-// Issued lists every token of purposes that was ever made for the learners of a
-// group (vault.Partition.Group) under the epochs that the keyring still has:
-// what an erasure looks for. It has to be taken, and kept with the erasure's
-// journal until its end, before the salts are gone.
-func Issued(ring *keyring.Ring, group []vault.Secret, purposes ...keyring.Purpose) ([]IssuedToken, error) {
+func issue(ring *keyring.Ring, group []vault.Secret, purposes []keyring.Purpose) ([]vault.IssuedToken, error) {
 	if len(group) == 0 || len(purposes) == 0 {
 		return nil, errors.New("list issued tokens: no learner or no purpose given")
 	}
-	var issued []IssuedToken
+	var issued []vault.IssuedToken
 	for _, purpose := range purposes {
 		for _, e := range ring.Epochs() {
 			if e.State == keyring.StateRetired {
@@ -74,7 +77,7 @@ func Issued(ring *keyring.Ring, group []vault.Secret, purposes ...keyring.Purpos
 				return nil, fmt.Errorf("list issued tokens: %w", err)
 			}
 			for i := range group {
-				issued = append(issued, IssuedToken{Purpose: purpose, Epoch: e.Epoch, Token: tokenizer.Token(&group[i])})
+				issued = append(issued, vault.IssuedToken{Purpose: purpose, Epoch: e.Epoch, Token: tokenizer.Token(&group[i]).Bytes()})
 			}
 		}
 	}

@@ -11,7 +11,9 @@
 //   - A token is used only after its learner is durable in the registry. So a
 //     message that is made again is the same, bit for bit.
 //   - What changes in the registry from outside (a merge, an erasure, a key
-//     epoch) is used from a raw offset on that is recorded there first.
+//     epoch) is used from a raw offset on that is recorded there first. What it
+//     means for rows that are stored already stands in answers as commands, at a
+//     raw offset of its own that is recorded likewise.
 //   - Without the right keys the partition stops and says so; nothing passes.
 //   - Identifiers live in the buffers of one run of messages and are cleared
 //     after it. No error and no log line holds one.
@@ -87,13 +89,14 @@ type Stage struct {
 	crash    func(step string) error // nil outside of tests; an error is where the process dies
 }
 
-type counters struct{ messages, rows, learners, deadLetters atomic.Int64 }
+type counters struct{ messages, rows, learners, orders, deadLetters atomic.Int64 }
 
 // Counts is what a stage has done since it was made.
 type Counts struct {
 	Messages    int64 // of raw, made into messages of answers
 	Rows        int64
 	Learners    int64 // provisional learners created
+	Orders      int64 // moves and erasures told to those who store rows
 	DeadLetters int64
 }
 
@@ -131,7 +134,7 @@ func NewStage(config StageConfig) (*Stage, error) {
 // Counts returns what the stage has done.
 func (s *Stage) Counts() Counts {
 	c := &s.counters
-	return Counts{Messages: c.messages.Load(), Rows: c.rows.Load(), Learners: c.learners.Load(), DeadLetters: c.deadLetters.Load()}
+	return Counts{Messages: c.messages.Load(), Rows: c.rows.Load(), Learners: c.learners.Load(), Orders: c.orders.Load(), DeadLetters: c.deadLetters.Load()}
 }
 
 // passed marks that a step took effect.
@@ -165,6 +168,7 @@ type worker struct {
 	sync       *time.Ticker
 	flush      *time.Ticker
 	next       int64 // offset of raw to handle next: everything below is in answers
+	place      int64 // offset of the last message of raw that was written to make a place, -1 = none
 }
 
 // Start restores the registry and finds out where to go on: after the message
@@ -178,6 +182,8 @@ func (w *worker) Start(ctx context.Context, a *stream.Assignment) (next int64, e
 	if w.next, err = w.resume(ctx); err != nil {
 		return 0, err
 	}
+	w.place = -1
+	w.registry.Settle(w.next)
 	if err := w.openOutputs(ctx); err != nil {
 		return 0, err
 	}
@@ -277,17 +283,28 @@ func (w *worker) Handle(ctx context.Context, messages []stream.Message) error {
 		return err
 	}
 	for len(messages) > 0 {
-		n, bytes := 0, 0
-		for n < len(messages) && n < maxRunMessages && (n == 0 || bytes+len(messages[n].Value) <= maxRunBytes) {
-			bytes += len(messages[n].Value)
-			n++
+		n, err := runLength(messages), error(nil)
+		if n == 0 {
+			n, err = 1, w.handleOrder(ctx, &messages[0])
+		} else {
+			err = w.handleRun(ctx, messages[:n])
 		}
-		if err := w.handleRun(ctx, messages[:n]); err != nil {
+		if err != nil {
 			return fmt.Errorf("pseudonymize %s/%d from offset %d: %w", w.stage.config.Topics.Raw, w.partition, messages[0].Offset, err)
 		}
 		messages = messages[n:]
 	}
 	return nil
+}
+
+// runLength returns how many messages make the next run: 0 when an order is next.
+func runLength(messages []stream.Message) int {
+	n, bytes := 0, 0
+	for n < len(messages) && n < maxRunMessages && (n == 0 || bytes+len(messages[n].Value) <= maxRunBytes) && !isOrder(&messages[n]) {
+		bytes += len(messages[n].Value)
+		n++
+	}
+	return n
 }
 
 // Idle looks for changes by others and brings the table up to date.
@@ -319,6 +336,9 @@ func (w *worker) keepUp(ctx context.Context) error {
 			return err
 		}
 		if err := w.adopt(ctx); err != nil {
+			return err
+		}
+		if err := w.requestPlace(ctx); err != nil {
 			return err
 		}
 	default:

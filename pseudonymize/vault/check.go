@@ -32,7 +32,7 @@ func (v *Vault) Check(ctx context.Context, partition int) (Findings, error) {
 		return f, fmt.Errorf("check registry: %w", err)
 	}
 	s := p.state
-	f.Learners, f.Aliases, f.Erased = s.Learners(), s.Aliases(), len(p.Tombstones())
+	f.Learners, f.Aliases, f.Erased = s.Learners(), s.Aliases(), len(p.Erased())
 	err = p.readAliases(ctx, func(d Digest, a *Alias) error {
 		if p.digester.Of(a) != d {
 			f.WrongDigests++

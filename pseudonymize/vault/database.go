@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"strconv"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 )
@@ -11,10 +12,11 @@ import (
 // Kinds of rows of the table; the numbers are part of its schema and of what is
 // sealed.
 const (
-	rowProgress byte = 0
-	rowLearner  byte = 1
-	rowAlias    byte = 2
-	rowName     byte = 3
+	rowProgress  byte = 0
+	rowLearner   byte = 1
+	rowAlias     byte = 2
+	rowName      byte = 3
+	rowTombstone byte = 4
 )
 
 const saltSealed = sealOverhead + 16 // bytes of a sealed salt
@@ -25,27 +27,34 @@ type progress struct {
 	aliasEpoch          uint32
 	changed             int64
 	adopted, adoptedRaw int64
+	moved, target       uint32
+	announcedRaw        int64
+	cursor              LearnerID
 }
 
-const progressBytes = 4 + 4 + 8 + 8 + 8
+const progressBytes = 4*4 + 4*8 + 16
 
 func (g *progress) append(dst []byte) []byte {
-	dst = binary.BigEndian.AppendUint32(dst, g.epoch)
-	dst = binary.BigEndian.AppendUint32(dst, g.aliasEpoch)
-	for _, v := range []int64{g.changed, g.adopted, g.adoptedRaw} {
+	for _, v := range []uint32{g.epoch, g.aliasEpoch, g.moved, g.target} {
+		dst = binary.BigEndian.AppendUint32(dst, v)
+	}
+	for _, v := range []int64{g.changed, g.adopted, g.adoptedRaw, g.announcedRaw} {
 		dst = binary.BigEndian.AppendUint64(dst, uint64(v))
 	}
-	return dst
+	return append(dst, g.cursor[:]...)
 }
 
 func (g *progress) read(src []byte) error {
 	if len(src) != progressBytes {
 		return fmt.Errorf("%w: progress of %d bytes", ErrMalformed, len(src))
 	}
-	g.epoch, g.aliasEpoch = binary.BigEndian.Uint32(src), binary.BigEndian.Uint32(src[4:])
-	for i, v := range []*int64{&g.changed, &g.adopted, &g.adoptedRaw} {
-		*v = int64(binary.BigEndian.Uint64(src[8+8*i:]))
+	for i, v := range []*uint32{&g.epoch, &g.aliasEpoch, &g.moved, &g.target} {
+		*v = binary.BigEndian.Uint32(src[4*i:])
 	}
+	for i, v := range []*int64{&g.changed, &g.adopted, &g.adoptedRaw, &g.announcedRaw} {
+		*v = int64(binary.BigEndian.Uint64(src[16+8*i:]))
+	}
+	g.cursor = LearnerID(src[48:])
 	return nil
 }
 
@@ -55,15 +64,17 @@ func (g *progress) read(src []byte) error {
 const restoreQuery = `
 SELECT toUInt8(kind) AS k, school, epoch, max(version) AS v, count() AS n,
        arrayStringConcat(groupArray(multiIf(kind = 'alias', concat(key, learner),
-           kind = 'learner', concat(key, learner, char(flags), sealed), sealed))) AS packed
+           kind = 'learner', concat(key, learner, char(flags), sealed),
+           kind = 'tombstone', concat(key, leftPad(toString(length(sealed)), 8, '0'), sealed), sealed))) AS packed
 FROM %s.identities FINAL
-WHERE partition = ? AND deleted = 0 AND kind != 'name'
+WHERE partition = ? AND deleted = 0 AND kind != 'name' AND (kind != 'tombstone' OR flags != 0)
 GROUP BY kind, school, epoch
 ORDER BY k, school, epoch`
 
 // restore reads the partition's fold from the table.
 func (p *Partition) restore(ctx context.Context) error {
 	p.state, p.pending, p.names = NewState(), make(map[Digest][]byte), make(map[LearnerID][]byte)
+	p.graves = make(map[LearnerID]*Tombstone)
 	p.next, p.flushed, p.aliasEpoch = 0, 0, p.vault.config.Ring.Primary()
 	rows, err := p.vault.config.Conn.Query(ctx, fmt.Sprintf(restoreQuery, p.vault.config.Database), uint16(p.number))
 	if err != nil {
@@ -121,6 +132,9 @@ func (r *restoring) add(g *rowGroup) error {
 	if err := r.begin(); err != nil || g.epoch != r.newest.epoch {
 		return err
 	}
+	if g.kind == rowTombstone {
+		return r.partition.restoreTombstones(g.packed)
+	}
 	if g.kind == rowLearner {
 		return r.partition.restoreLearners(g.packed, g.school, int(g.count), r.merged)
 	}
@@ -146,8 +160,11 @@ func (r *restoring) finish() error {
 			return fmt.Errorf("%w: a learner is merged into an unknown one", ErrMalformed)
 		}
 		s.flags[l] |= flagMerged
+		if s.flags[l]&flagPending != 0 {
+			s.merges[l] = struct{}{}
+		}
 	}
-	s.changedLearners, s.changedAliases, s.droppedNames = nil, nil, nil
+	s.changedLearners, s.changedAliases, s.droppedNames, s.changedGraves = nil, nil, nil, nil
 	return nil
 }
 
@@ -165,6 +182,8 @@ func (p *Partition) restoreProgress(packed []byte, version uint64) error {
 	}
 	p.next, p.flushed, p.aliasEpoch = int64(version), int64(version), g.aliasEpoch
 	p.state.adoption = adoption{epoch: g.epoch, changed: g.changed, adopted: g.adopted, adoptedRaw: g.adoptedRaw}
+	a := &p.state.announcing
+	a.moved, a.target, a.announcedRaw, a.cursor = g.moved, g.target, g.announcedRaw, g.cursor
 	return nil
 }
 
@@ -216,6 +235,27 @@ func (p *Partition) restoreAliases(packed []byte, count int) error {
 	return nil
 }
 
+// restoreTombstones reads the erasures that are not announced yet.
+func (p *Partition) restoreTombstones(packed []byte) error {
+	const head = 16 + 8
+	for len(packed) > 0 {
+		if len(packed) < head {
+			return fmt.Errorf("%w: a tombstone ends early", ErrMalformed)
+		}
+		length, err := strconv.Atoi(string(packed[16:head]))
+		if err != nil || length > len(packed)-head {
+			return fmt.Errorf("%w: a tombstone ends early", ErrMalformed)
+		}
+		t, err := p.openTombstone(LearnerID(packed[:16]), packed[head:head+length])
+		if err != nil {
+			return err
+		}
+		p.state.graves = append(p.state.graves, &t)
+		packed = packed[head+length:]
+	}
+	return nil
+}
+
 // FlushDue tells whether enough waits for the table to be worth a write.
 func (p *Partition) FlushDue() bool { return p.waiting() > flushEntries }
 
@@ -226,13 +266,15 @@ func (p *Partition) Unflushed() bool { return p.mode == Own && p.next > p.flushe
 func (p *Partition) Full() bool { return p.waiting() > maxEntries }
 
 func (p *Partition) waiting() int {
-	return len(p.pending) + len(p.names) + len(p.state.changedLearners)
+	return len(p.pending) + len(p.names) + len(p.graves) + len(p.state.changedLearners)
 }
 
 // Flush writes what changed since the last flush, with the offset that it
-// reflects, as one block. It does nothing when the table is up to date.
+// reflects, as one block. It does nothing when the table is up to date, and
+// while an announcement is not in `answers` yet: a successor must find it in the
+// log.
 func (p *Partition) Flush(ctx context.Context) error {
-	if !p.Unflushed() {
+	if !p.Unflushed() || len(p.announcements) > 0 {
 		return nil
 	}
 	rows := rowBlock{partition: uint16(p.number), epoch: p.aliasEpoch, version: uint64(p.next)}
@@ -245,6 +287,11 @@ func (p *Partition) Flush(ctx context.Context) error {
 	for id, sealed := range p.names {
 		p.nameRow(&rows, id, sealed)
 	}
+	for _, t := range p.graves {
+		if err := p.tombstoneRow(&rows, t, !p.state.ErasurePending(t.ID())); err != nil {
+			return fmt.Errorf("flush registry of partition %d: %w", p.number, err)
+		}
+	}
 	if err := p.progressRow(&rows); err != nil {
 		return fmt.Errorf("flush registry of partition %d: %w", p.number, err)
 	}
@@ -255,6 +302,7 @@ func (p *Partition) Flush(ctx context.Context) error {
 	p.state.changedLearners = p.state.changedLearners[:0]
 	clear(p.pending)
 	clear(p.names)
+	clear(p.graves)
 	return nil
 }
 
@@ -304,8 +352,9 @@ func (p *Partition) learnerRows(rows *rowBlock, learners []Learner) error {
 }
 
 func (p *Partition) progressRow(rows *rowBlock) error {
-	a := &p.state.adoption
-	g := progress{epoch: a.epoch, aliasEpoch: rows.epoch, changed: a.changed, adopted: a.adopted, adoptedRaw: a.adoptedRaw}
+	s := p.state
+	g := progress{epoch: s.epoch, aliasEpoch: rows.epoch, changed: s.changed, adopted: s.adopted, adoptedRaw: s.adoptedRaw,
+		moved: s.moved, target: s.target, announcedRaw: s.announcedRaw, cursor: s.cursor}
 	sealed, err := p.sealer.Seal(nil, g.append(nil), []byte(contextRow), []byte{rowProgress}, p.partition[:])
 	if err != nil {
 		return err

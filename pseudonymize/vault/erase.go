@@ -13,42 +13,66 @@ func (p *Partition) Group(a Alias) ([]Secret, error) {
 	if err != nil {
 		return nil, err
 	}
-	target := p.state.LookupID(secret.ID)
-	group := []Secret{secret}
-	for l := range p.state.merged {
-		if p.state.root(l) == target {
-			group = append(group, p.state.secrets[l])
-		}
-	}
-	return group, nil
+	return p.groupSecrets(p.state.LookupID(secret.ID)), nil
 }
 
-// Erase forgets learners: salt, school and aliases go, their ids stay as
-// tombstones. Ids that are unknown or erased already are passed over, so that a
-// list of tombstones can be applied after a restore. It returns the registry
-// offset below which all is recorded; from the raw offset on at which the
-// stage adopts it, no token of them is made.
-func (p *Partition) Erase(ctx context.Context, ids ...LearnerID) (registryOffset int64, err error) {
-	var records []Record
-	for _, id := range ids {
-		if p.state.LookupID(id) != 0 {
-			records = append(records, Record{Kind: KindErase, Learner: id})
-		}
+func (p *Partition) groupSecrets(target Learner) []Secret {
+	learners := p.state.group(target)
+	group := make([]Secret, len(learners))
+	for i, l := range learners {
+		group[i] = p.state.secrets[l]
 	}
-	const atOnce = maxMessageBytes / 32
-	for len(records) > 0 {
-		n := min(len(records), atOnce)
-		if _, err := p.Append(ctx, records[:n]); err != nil {
-			return 0, err
-		}
-		records = records[n:]
-	}
-	return p.next, nil
+	return group
 }
 
-// Tombstones returns the ids of erased learners. They identify nobody; a backup
-// of the vault that is older than an erasure needs them after its restore.
-func (p *Partition) Tombstones() []LearnerID {
+// Issue lists every token that was or may still be made for a group of learners,
+// and the newest epoch that the list covers. It reads the keyset anew.
+type Issue func(group []Secret) (tokens []IssuedToken, epoch uint32, err error)
+
+// maxErasureAttempts bounds how often an erasure is tried while others keep
+// changing the same learner.
+const maxErasureAttempts = 100
+
+// Erase forgets a learner and all that were merged into it: salt, school,
+// aliases and name go. The tombstone that it leaves holds the tokens, computed
+// while the salt is still there; those who store rows are told in the log of
+// answers (Announce). Whoever is unknown or erased already is passed over with
+// ErrErased. From the raw offset on at which the stage adopts the erasure, no
+// token of the learner is made.
+func (p *Partition) Erase(ctx context.Context, id LearnerID, issue Issue) (Tombstone, error) {
+	for range maxErasureAttempts {
+		if err := p.follow(ctx, -1); err != nil {
+			return Tombstone{}, fmt.Errorf("erase in partition %d: %w", p.number, err)
+		}
+		target := p.state.LookupID(id)
+		if target == 0 {
+			return Tombstone{}, fmt.Errorf("erase in partition %d: %w", p.number, ErrErased)
+		}
+		group := p.groupSecrets(target)
+		t := Tombstone{School: p.state.School(target)}
+		for i := range group {
+			t.Learners = append(t.Learners, group[i].ID)
+		}
+		var err error
+		if t.Tokens, t.Epoch, err = issue(group); err != nil {
+			return Tombstone{}, fmt.Errorf("erase in partition %d: %w", p.number, err)
+		}
+		if t.Epoch < p.state.Epoch() {
+			return Tombstone{}, fmt.Errorf("erase in partition %d: the registry is at key epoch %d, the keyset knows %d: load the newest keyset", p.number, p.state.Epoch(), t.Epoch)
+		}
+		if _, err := p.Append(ctx, []Record{{Kind: KindErase, Tombstone: t}}); err != nil {
+			return Tombstone{}, err
+		}
+		if p.state.LookupID(id) == 0 {
+			return t, nil
+		}
+	}
+	return Tombstone{}, fmt.Errorf("erase in partition %d: the learner changed %d times meanwhile: try again", p.number, maxErasureAttempts)
+}
+
+// Erased returns the ids of erased learners. They identify nobody; a backup of
+// the vault that is older than an erasure needs them after its restore.
+func (p *Partition) Erased() []LearnerID {
 	var ids []LearnerID
 	for l := Learner(1); int(l) < len(p.state.secrets); l++ {
 		if p.state.flags[l]&flagErased != 0 {

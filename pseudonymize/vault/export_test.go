@@ -21,3 +21,6 @@ func ReadRecords(message []byte) (records []Record, err error) {
 	}
 	return records, reader.err
 }
+
+// TakeAnnouncement returns what the last record announced.
+func (s *State) TakeAnnouncement() *Announcement { return s.lastAnnouncement }

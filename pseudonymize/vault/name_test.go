@@ -77,7 +77,7 @@ func TestNamesFollowTheRoster(t *testing.T) {
 	}
 	secret, err := p.Find(las("1"))
 	must(t, err)
-	_, err = p.Erase(t.Context(), secret.ID)
+	_, err = p.Erase(t.Context(), secret.ID, noTokens)
 	must(t, err)
 	secret, err = p.Find(las("2"))
 	must(t, err)

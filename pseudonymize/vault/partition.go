@@ -115,9 +115,12 @@ type Partition struct {
 	next       int64 // registry offset to read next: everything below is folded
 	flushed    int64 // next as the table has it
 
-	pending map[Digest][]byte    // sealed aliases that the table lacks
-	names   map[LearnerID][]byte // sealed names that the table lacks, nil for one that goes
-	stored  map[LearnerID]Name   // names of the schools whose roster is being imported
+	pending map[Digest][]byte        // sealed aliases that the table lacks
+	names   map[LearnerID][]byte     // sealed names that the table lacks, nil for one that goes
+	graves  map[LearnerID]*Tombstone // tombstones that the table lacks
+	stored  map[LearnerID]Name       // names of the schools whose roster is being imported
+
+	announcements []*Announcement // that may not be in `answers` yet
 
 	batch     stream.Batch
 	plain     []byte // an opened message
@@ -270,9 +273,16 @@ func (p *Partition) apply(offset int64, r *Record) (Effect, error) {
 	}
 	effect := p.state.Apply(offset, r, &digest)
 	if p.mode != Own {
-		p.state.changedLearners, p.state.changedAliases, p.state.droppedNames = p.state.changedLearners[:0], p.state.changedAliases[:0], p.state.droppedNames[:0]
+		p.state.forgetChanges()
 		return effect, nil
 	}
+	if effect == EffectDone && r.Kind == KindAnnounce {
+		p.announcements = append(p.announcements, p.state.lastAnnouncement)
+	}
+	for _, t := range p.state.changedGraves {
+		p.graves[t.ID()] = t
+	}
+	p.state.changedGraves = p.state.changedGraves[:0]
 	if err := p.keepNames(r, effect); err != nil {
 		return effect, err
 	}

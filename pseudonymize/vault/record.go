@@ -20,6 +20,8 @@ const (
 	KindEpoch  Kind = 6 // tokens are made under another key epoch
 	KindAdopt  Kind = 7 // the stage uses everything below an offset from a raw offset on
 	KindName   Kind = 8 // a roster says what a learner is called
+
+	KindAnnounce Kind = 9 // the next pending orders stand in `answers` at a raw offset
 )
 
 // Record is one entry of the registry. Which fields count depends on its kind.
@@ -30,15 +32,18 @@ type Record struct {
 	Secret   Secret // create
 	Rostered bool   // create: a roster knows the learner
 
-	Learner LearnerID // link, move: the alias's learner; merge: the one that goes; erase; name
+	Learner LearnerID // link, move: the alias's learner; merge: the one that goes; name
 	Into    LearnerID // merge: the one that stays
 
 	Name Name // name; empty takes it away
 
+	Tombstone Tombstone // erase
+
 	Epoch uint32 // epoch
 
-	RegistryOffset int64 // adopt
-	RawOffset      int64 // adopt
+	RegistryOffset int64  // adopt
+	RawOffset      int64  // adopt, announce
+	Limit          uint32 // announce: how many orders at most
 }
 
 // HasAlias tells whether the record carries an alias.
@@ -57,10 +62,11 @@ func (r *Record) HasAlias() bool {
 //	link:   learner id (16) · alias
 //	move:   learner id (16) · alias
 //	merge:  learner id (16) · learner id that stays (16)
-//	erase:  learner id (16)
+//	erase:  tombstone
 //	epoch:  uvarint
 //	adopt:  registry offset (uvarint) · raw offset (uvarint)
 //	name:   learner id (16) · name
+//	announce: raw offset (uvarint) · limit (uvarint)
 //
 // with alias = scheme (1) · school · publisher · value and name = first · prefix ·
 // last · group · year group (1), each text a uvarint length and bytes. Nothing follows the last record.
@@ -70,6 +76,7 @@ const recordsVersion = 1
 const (
 	maxRecordBytes  = 1 + 33 + 1 + 3*3 + maxSchoolBytes + maxPublisherBytes + maxValueBytes
 	maxMessageBytes = 512 << 10
+	maxOrders       = 1 << 20
 )
 
 // beginRecords starts a message.
@@ -93,7 +100,10 @@ func appendRecord(dst []byte, r *Record) ([]byte, error) {
 	case KindMerge:
 		return append(append(dst, r.Learner[:]...), r.Into[:]...), nil
 	case KindErase:
-		return append(dst, r.Learner[:]...), nil
+		if err := r.Tombstone.validate(); err != nil {
+			return dst, err
+		}
+		return appendTombstone(dst, &r.Tombstone), nil
 	case KindName:
 		if err := r.Name.Validate(); err != nil {
 			return dst, err
@@ -103,6 +113,8 @@ func appendRecord(dst []byte, r *Record) ([]byte, error) {
 		return binary.AppendUvarint(dst, uint64(r.Epoch)), nil
 	case KindAdopt:
 		return binary.AppendUvarint(binary.AppendUvarint(dst, uint64(r.RegistryOffset)), uint64(r.RawOffset)), nil
+	case KindAnnounce:
+		return binary.AppendUvarint(binary.AppendUvarint(dst, uint64(r.RawOffset)), uint64(r.Limit)), nil
 	}
 	return dst, fmt.Errorf("%w: kind %d", ErrMalformed, r.Kind)
 }
@@ -160,17 +172,15 @@ func (r *recordReader) next(out *Record) bool {
 	case KindMerge:
 		out.Learner, out.Into = r.id(), r.id()
 	case KindErase:
-		out.Learner = r.id()
+		out.Tombstone = r.tombstone()
 	case KindName:
 		out.Learner, out.Name = r.id(), r.name()
 	case KindEpoch:
-		if epoch := r.number(); epoch == 0 || epoch > 1<<31 {
-			r.fail("epoch out of range")
-		} else {
-			out.Epoch = uint32(epoch)
-		}
+		out.Epoch = r.epoch()
 	case KindAdopt:
 		out.RegistryOffset, out.RawOffset = r.offset(), r.offset()
+	case KindAnnounce:
+		out.RawOffset, out.Limit = r.offset(), r.limit()
 	default:
 		r.fail(fmt.Sprintf("kind %d", out.Kind))
 	}
@@ -214,6 +224,15 @@ func (r *recordReader) offset() int64 {
 		return 0
 	}
 	return int64(value)
+}
+
+func (r *recordReader) limit() uint32 {
+	value := r.number()
+	if value > maxOrders {
+		r.fail("a limit out of range")
+		return 0
+	}
+	return uint32(value)
 }
 
 func (r *recordReader) text(maxBytes int) string {

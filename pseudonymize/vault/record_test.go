@@ -37,6 +37,18 @@ func drawAlias(t *rapid.T) vault.Alias {
 	return a
 }
 
+func drawTombstone(t *rapid.T) vault.Tombstone {
+	grave := vault.Tombstone{School: rapid.StringMatching(`[0-9]{2}[A-Z]{2}[0-9]{2}`).Draw(t, "school"), Epoch: rapid.Uint32Range(1, 1<<31).Draw(t, "epoch")}
+	for range rapid.IntRange(1, 4).Draw(t, "learners") {
+		grave.Learners = append(grave.Learners, id(t, "learner"))
+	}
+	for range rapid.IntRange(0, 5).Draw(t, "tokens") {
+		grave.Tokens = append(grave.Tokens, vault.IssuedToken{Purpose: rapid.SampledFrom([]keyring.Purpose{keyring.Analytics, keyring.Engine("tutor"), keyring.Export("x")}).Draw(t, "purpose"),
+			Epoch: rapid.Uint32Range(1, 1<<31).Draw(t, "epoch of a token"), Token: id(t, "token")})
+	}
+	return grave
+}
+
 func drawName(t *rapid.T) vault.Name {
 	text := rapid.StringMatching(`[A-Za-zéü' -]{0,30}`)
 	return vault.Name{First: text.Draw(t, "first"), Prefix: text.Draw(t, "prefix"), Last: text.Draw(t, "last"), Group: text.Draw(t, "group"),
@@ -44,7 +56,7 @@ func drawName(t *rapid.T) vault.Name {
 }
 
 func drawRecord(t *rapid.T) vault.Record {
-	r := vault.Record{Kind: vault.Kind(rapid.IntRange(1, 8).Draw(t, "kind"))}
+	r := vault.Record{Kind: vault.Kind(rapid.IntRange(1, 9).Draw(t, "kind"))}
 	switch r.Kind {
 	case vault.KindCreate:
 		r.Alias, r.Rostered = drawAlias(t), rapid.Bool().Draw(t, "rostered")
@@ -54,7 +66,9 @@ func drawRecord(t *rapid.T) vault.Record {
 	case vault.KindMerge:
 		r.Learner, r.Into = id(t, "from"), id(t, "into")
 	case vault.KindErase:
-		r.Learner = id(t, "learner")
+		r.Tombstone = drawTombstone(t)
+	case vault.KindAnnounce:
+		r.RawOffset, r.Limit = rapid.Int64Range(0, 1<<62).Draw(t, "raw"), rapid.Uint32Range(0, 1<<20).Draw(t, "limit")
 	case vault.KindName:
 		r.Learner, r.Name = id(t, "learner"), drawName(t)
 	case vault.KindEpoch:
@@ -89,7 +103,8 @@ func FuzzReadRecords(f *testing.F) {
 	alias := vault.Alias{School: "12AB00", Publisher: "bingel", Identifier: raw.Identifier{Scheme: raw.SchemePublisher, Value: "synthetic"}}
 	seeds := []vault.Record{
 		{Kind: vault.KindCreate, Alias: alias, Rostered: true}, {Kind: vault.KindLink, Alias: alias}, {Kind: vault.KindMove, Alias: alias},
-		{Kind: vault.KindMerge}, {Kind: vault.KindErase}, {Kind: vault.KindEpoch, Epoch: 3}, {Kind: vault.KindAdopt, RegistryOffset: 300, RawOffset: 1 << 40},
+		{Kind: vault.KindMerge}, {Kind: vault.KindErase, Tombstone: vault.Tombstone{Learners: make([]vault.LearnerID, 2), School: "12AB00", Epoch: 3,
+			Tokens: []vault.IssuedToken{{Purpose: keyring.Analytics, Epoch: 2}, {Purpose: keyring.Engine("tutor"), Epoch: 3}}}}, {Kind: vault.KindAnnounce, RawOffset: 99, Limit: 5000}, {Kind: vault.KindEpoch, Epoch: 3}, {Kind: vault.KindAdopt, RegistryOffset: 300, RawOffset: 1 << 40},
 		{Kind: vault.KindName, Name: vault.Name{First: "Sanne", Last: "de Vries", Group: "5A", YearGroup: 5}},
 	}
 	for i := range seeds {

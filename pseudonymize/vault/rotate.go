@@ -11,7 +11,7 @@ import (
 // RekeyDue tells whether the keyring has a newer primary epoch than the one that
 // the partition's aliases are digested under.
 func (p *Partition) RekeyDue() bool {
-	return p.mode == Own && p.aliasEpoch < p.vault.config.Ring.Primary()
+	return p.mode == Own && p.aliasEpoch < p.vault.config.Ring.Primary() && len(p.announcements) == 0
 }
 
 // Rekey digests all aliases again and seals all rows again under the primary
@@ -56,7 +56,7 @@ func (p *Partition) rekey(ctx context.Context, epoch uint32) error {
 	if aliases.used != p.state.aliases.used {
 		return fmt.Errorf("%w: the table has %d aliases, the log made %d", ErrMalformed, aliases.used, p.state.aliases.used)
 	}
-	if err := p.rekeyNames(ctx, &rows); err != nil {
+	if err := p.rekeySealed(ctx, &rows); err != nil {
 		return err
 	}
 	all := make([]Learner, p.state.Learners())
@@ -79,8 +79,8 @@ func (p *Partition) rekey(ctx context.Context, epoch uint32) error {
 const allNamesQuery = `SELECT key, sealed FROM %s.identities FINAL
 WHERE partition = ? AND kind = 'name' AND epoch = ? AND deleted = 0`
 
-// rekeyNames seals all names again.
-func (p *Partition) rekeyNames(ctx context.Context, rows *rowBlock) error {
+// rekeySealed seals all names and tombstones again.
+func (p *Partition) rekeySealed(ctx context.Context, rows *rowBlock) error {
 	names, err := p.vault.names(ctx, p.number, fmt.Sprintf(allNamesQuery, p.vault.config.Database), uint16(p.number), p.aliasEpoch)
 	if err != nil {
 		return fmt.Errorf("read names: %w", err)
@@ -91,6 +91,15 @@ func (p *Partition) rekeyNames(ctx context.Context, rows *rowBlock) error {
 			return err
 		}
 		p.nameRow(rows, names[i].Learner, sealed)
+	}
+	tombstones, err := p.Tombstones(ctx)
+	if err != nil {
+		return err
+	}
+	for i := range tombstones {
+		if err := p.tombstoneRow(rows, &tombstones[i], !p.state.ErasurePending(tombstones[i].ID())); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -1,10 +1,13 @@
 package vault_test
 
 import (
+	"errors"
 	"fmt"
+	"reflect"
 	"testing"
 
 	"github.com/leerstroom/leerstroom/ingest/raw"
+	"github.com/leerstroom/leerstroom/pseudonymize/keyring"
 	"github.com/leerstroom/leerstroom/pseudonymize/vault"
 )
 
@@ -136,8 +139,20 @@ func TestErasureLeavesATombstone(t *testing.T) {
 		t.Fatalf("Group holds %d learners, want 2", len(group))
 	}
 	other := find(t, p, las("2"))
-	offset, err := p.Erase(t.Context(), group[0].ID)
+	grave, err := p.Erase(t.Context(), group[0].ID, func(group []vault.Secret) (tokens []vault.IssuedToken, epoch uint32, err error) {
+		for _, s := range group {
+			tokens = append(tokens, vault.IssuedToken{Purpose: keyring.Analytics, Epoch: 2, Token: [16]byte{s.ID[0], s.Salt[0]}})
+		}
+		return tokens, 2, nil
+	})
 	must(t, err)
+	if len(grave.Learners) != 2 || len(grave.Tokens) != 2 || grave.School != "12AB00" {
+		t.Errorf("the tombstone names %d learners and %d tokens, want 2 and 2", len(grave.Learners), len(grave.Tokens))
+	}
+	if _, err := p.Erase(t.Context(), group[1].ID, noTokens); !errors.Is(err, vault.ErrErased) {
+		t.Errorf("Erase again = %v, want %v", err, vault.ErrErased)
+	}
+	offset := p.Offset()
 	if adopted, _ := p.State().Adopted(); adopted >= offset {
 		t.Error("the erasure is adopted before the stage said so")
 	}
@@ -155,8 +170,11 @@ func TestErasureLeavesATombstone(t *testing.T) {
 		if find(t, q, las("2")) != other || find(t, q, las("1")) != stranger {
 			t.Errorf("%s: the erasure changed another learner", name)
 		}
-		if len(q.Tombstones()) != 2 {
-			t.Errorf("%s: %d tombstones, want 2", name, len(q.Tombstones()))
+		if len(q.Erased()) != 2 {
+			t.Errorf("%s: %d erased learners, want 2", name, len(q.Erased()))
+		}
+		if graves, err := q.Tombstones(t.Context()); err != nil || len(graves) != 1 || !reflect.DeepEqual(graves[0], grave) || !q.State().ErasurePending(grave.ID()) {
+			t.Errorf("%s: %d tombstones (%v), want the one of the erasure, not announced", name, len(graves), err)
 		}
 	}
 	var deleted, salts uint64
@@ -171,8 +189,11 @@ func TestErasureLeavesATombstone(t *testing.T) {
 	restored := fresh.open(t, vault.Own)
 	_, err = restored.Append(t.Context(), []vault.Record{{Kind: vault.KindCreate, Alias: las("1"), Secret: group[0]}})
 	must(t, err)
-	_, err = restored.Erase(t.Context(), p.Tombstones()...)
-	must(t, err)
+	for _, id := range p.Erased() {
+		if _, err := restored.Erase(t.Context(), id, noTokens); err != nil && !errors.Is(err, vault.ErrErased) {
+			t.Fatal(err)
+		}
+	}
 	if find(t, restored, las("1")) != "unknown" {
 		t.Error("an erased learner came back with a restored backup")
 	}

@@ -6,8 +6,9 @@ import "fmt"
 const (
 	flagRostered uint8 = 1 << iota // a roster knows the learner
 	flagErased
-	flagMerged // aliases of this learner belong to another
-	flagNamed  // the table holds a name
+	flagMerged  // aliases of this learner belong to another
+	flagNamed   // the table holds a name
+	flagPending // merged, and the move of its rows is not announced
 )
 
 // State is the registry of one partition in memory. It is for one goroutine, or
@@ -28,10 +29,14 @@ type State struct {
 	// Adoption tells from where on the partition uses what.
 	adoption
 
+	// Announcing tells what those who store rows have been told.
+	announcing
+
 	// what changed since the last Changes call
 	changedLearners []Learner
 	changedAliases  []Digest
 	droppedNames    []LearnerID
+	changedGraves   []*Tombstone
 }
 
 // adoption is the part of the state that is about the log, not about learners.
@@ -47,6 +52,7 @@ func NewState() *State {
 	return &State{
 		secrets: make([]Secret, 1), school: make([]uint32, 1), flags: make([]uint8, 1),
 		schoolIndex: make(map[string]uint32), merged: make(map[Learner]Learner),
+		announcing: announcing{announcedRaw: -1, merges: make(map[Learner]struct{})},
 	}
 }
 
@@ -108,6 +114,12 @@ func (s *State) root(l Learner) Learner {
 	return l
 }
 
+// forgetChanges drops what is kept for the table.
+func (s *State) forgetChanges() {
+	s.changedLearners, s.changedAliases = s.changedLearners[:0], s.changedAliases[:0]
+	s.droppedNames, s.changedGraves, s.lastAnnouncement = s.droppedNames[:0], s.changedGraves[:0], nil
+}
+
 // Effect is what a record did.
 type Effect uint8
 
@@ -116,14 +128,14 @@ type Effect uint8
 const (
 	EffectNone Effect = iota
 	EffectDone
-	EffectConflict // a link to an alias that another learner has
+	EffectConflict // a link to an alias that another learner has; an erasure that does not know all there is to erase
 )
 
 // Apply folds one record. alias is the digest of r.Alias; it is not read for
 // kinds without one.
 func (s *State) Apply(offset int64, r *Record, alias *Digest) Effect {
 	switch r.Kind {
-	case KindCreate, KindAdopt, KindName: // change no token
+	case KindCreate, KindAdopt, KindName, KindAnnounce: // change no token
 	default:
 		s.changed = offset + 1
 	}
@@ -137,14 +149,19 @@ func (s *State) Apply(offset int64, r *Record, alias *Digest) Effect {
 	case KindMove:
 		return s.move(r, alias)
 	case KindErase:
-		return s.erase(r.Learner)
+		return s.erase(&r.Tombstone)
 	case KindName:
 		return s.name(r)
+	case KindAnnounce:
+		return s.announce(r)
 	case KindEpoch:
 		if r.Epoch <= s.epoch {
 			return EffectNone
 		}
 		s.epoch = r.Epoch
+		if s.moved == 0 {
+			s.moved = r.Epoch // no token was made before
+		}
 		return EffectDone
 	case KindAdopt:
 		if r.RegistryOffset <= s.adopted {
@@ -223,6 +240,8 @@ func (s *State) merge(fromID, intoID LearnerID) Effect {
 	s.flags[into] |= s.flags[from] & flagRostered
 	s.flags[from] |= flagMerged
 	s.merged[from] = into
+	s.flags[from] |= flagPending
+	s.merges[from] = struct{}{}
 	s.dropName(from)
 	s.touch(from)
 	s.touch(into)
@@ -239,11 +258,21 @@ func (s *State) move(r *Record, alias *Digest) Effect {
 }
 
 // erase takes salt, school and aliases from a learner and from all that were
-// merged into it, and leaves their ids as tombstones.
-func (s *State) erase(id LearnerID) Effect {
-	target := s.LookupID(id)
+// merged into it, and leaves their ids as tombstones. A tombstone that lacks a
+// learner or an epoch, because others changed the registry while it was made,
+// changes nothing: rows would stay that nobody knew the tokens of.
+func (s *State) erase(t *Tombstone) Effect {
+	target := s.LookupID(t.ID())
 	if target == 0 {
 		return EffectNone
+	}
+	group := s.group(target)
+	ids := make([]LearnerID, len(group))
+	for i, l := range group {
+		ids[i] = s.secrets[l].ID
+	}
+	if s.epoch > t.Epoch || !t.covers(ids) {
+		return EffectConflict
 	}
 	var aliases []Digest
 	for i := range s.aliases.slots {
@@ -255,21 +284,31 @@ func (s *State) erase(id LearnerID) Effect {
 		s.aliases.remove(&aliases[i])
 	}
 	s.changedAliases = append(s.changedAliases, aliases...)
-	var group []Learner
-	for l := range s.merged {
-		if s.root(l) == target {
-			group = append(group, l)
-		}
-	}
 	nobody := s.nobodysSchool()
-	for _, l := range append(group, target) {
+	for _, l := range group {
 		s.secrets[l].Salt = [16]byte{}
 		s.dropName(l)
+		s.settleMerge(l)
 		s.flags[l] = s.flags[l]&flagMerged | flagErased
 		s.school[l] = nobody
 		s.touch(l)
 	}
+	kept := *t
+	s.graves = append(s.graves, &kept)
+	s.changedGraves = append(s.changedGraves, &kept)
 	return EffectDone
+}
+
+// group returns a learner and all that were merged into it, which may be many
+// steps away, in the order of their ids.
+func (s *State) group(target Learner) []Learner {
+	var merged []Learner
+	for l := range s.merged {
+		if s.root(l) == target {
+			merged = append(merged, l)
+		}
+	}
+	return append([]Learner{target}, s.smallest(merged, len(merged))...)
 }
 
 // name marks that a learner has a name, or has none any more. The name itself is

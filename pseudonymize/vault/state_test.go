@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"reflect"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -79,9 +80,14 @@ func (o *oracle) apply(r *vault.Record, d vault.Digest) {
 			o.rostered[into] = o.rostered[into] || o.rostered[from]
 		}
 	case vault.KindErase:
-		target, ok := o.live(r.Learner)
+		target, ok := o.live(r.Tombstone.Learners[0])
 		if !ok {
 			return
+		}
+		for id := range o.salt {
+			if o.root(id) == target && !slices.Contains(r.Tombstone.Learners, id) {
+				return // the tombstone does not know all
+			}
 		}
 		for d, owner := range o.alias {
 			if o.root(owner) == target {
@@ -110,6 +116,12 @@ func drawChange(t *rapid.T) (vault.Record, vault.Digest) {
 	r.Learner, r.Into = small("learner"), small("into")
 	r.Secret = vault.Secret{ID: small("id"), Salt: [16]byte{1, byte(rapid.IntRange(0, 9).Draw(t, "salt"))}}
 	r.Rostered = rapid.Bool().Draw(t, "rostered")
+	r.Tombstone = vault.Tombstone{Learners: []vault.LearnerID{r.Learner}, School: r.Alias.School, Epoch: 9}
+	for i := range 12 {
+		if rapid.IntRange(0, 9).Draw(t, "covered") > 0 {
+			r.Tombstone.Learners = append(r.Tombstone.Learners, vault.LearnerID{byte(i + 1)})
+		}
+	}
 	return r, d
 }
 
@@ -196,6 +208,13 @@ func TestConflictRules(t *testing.T) {
 	create := func(i byte, rostered bool) vault.Record {
 		return vault.Record{Kind: vault.KindCreate, Secret: vault.Secret{ID: learner(i), Salt: [16]byte{i}}, Rostered: rostered}
 	}
+	erasure := func(ids ...byte) vault.Record {
+		r := vault.Record{Kind: vault.KindErase, Tombstone: vault.Tombstone{School: "12AB00", Epoch: 1}}
+		for _, i := range ids {
+			r.Tombstone.Learners = append(r.Tombstone.Learners, learner(i))
+		}
+		return r
+	}
 	apply(create(1, true), 1)
 	apply(create(2, true), 2)
 	if got := apply(create(3, false), 1); got != vault.EffectNone || who(1) != 1 {
@@ -217,7 +236,10 @@ func TestConflictRules(t *testing.T) {
 		t.Errorf("alias of the merged learner is learner %d, want 1", who(4))
 	}
 	// Erasure takes the merged ones along; the same aliases make strangers.
-	apply(vault.Record{Kind: vault.KindErase, Learner: learner(4)}, 0)
+	if got := apply(erasure(4), 0); got != vault.EffectConflict || who(4) != 1 {
+		t.Errorf("an erasure that does not know of a merge: effect %d, learner %d; want conflict, 1", got, who(4))
+	}
+	apply(erasure(4, 1), 0)
 	for _, a := range []uint64{2, 4} {
 		if d := digestOf(a); s.Lookup(&d) != 0 {
 			t.Errorf("alias %d survived the erasure", a)

@@ -10,13 +10,13 @@
 CREATE TABLE IF NOT EXISTS {{.Database}}.identities {{.OnCluster}}
 (
     partition UInt16 COMMENT 'partition of the topics raw, answers and registry',
-    kind Enum8('progress' = 0, 'learner' = 1, 'alias' = 2, 'name' = 3),
+    kind Enum8('progress' = 0, 'learner' = 1, 'alias' = 2, 'name' = 3, 'tombstone' = 4),
     epoch UInt32 COMMENT 'epoch of the key that digests the aliases',
-    key FixedString(16) COMMENT 'learner and name: random id; alias: keyed digest; progress: 0' CODEC(NONE),
+    key FixedString(16) COMMENT 'learner, name and tombstone: random id; alias: keyed digest; progress: 0' CODEC(NONE),
     learner FixedString(16) COMMENT 'alias: id of its learner; learner merged into another: id of that one' CODEC(NONE),
     school LowCardinality(String) COMMENT 'BRIN and vestiging; empty after an erasure',
-    flags UInt8 COMMENT 'learner: 1 = known to a roster, 2 = erased, 4 = merged into another, 8 = has a name',
-    sealed String COMMENT 'learner: salt; alias: readable alias; name: the name; progress: what is in force' CODEC(NONE),
+    flags UInt8 COMMENT 'learner: 1 = known to a roster, 2 = erased, 4 = merged into another, 8 = has a name, 16 = its move is not announced; tombstone: 16 = not announced',
+    sealed String COMMENT 'learner: salt; alias: readable alias; name: the name; tombstone: the tokens that go; progress: what is in force' CODEC(NONE),
     version UInt64 COMMENT 'registry offset below which everything is contained',
     deleted UInt8 COMMENT '1 = the alias or name was taken away'
 )
