@@ -62,7 +62,7 @@ func (a *archiver) Handle(ctx context.Context, messages []stream.Message) error 
 			return err
 		}
 		a.columns.RawOffset, a.columns.KeyEpoch = offset, 1
-		if err := a.persistence.Archive(ctx, a.partition, &a.columns, nil); err != nil {
+		if err := a.persistence.Archive(ctx, a.partition, &a.columns, nil, nil); err != nil {
 			return err
 		}
 		a.rows.Add(int64(a.columns.Rows))

@@ -249,9 +249,9 @@ type counted struct {
 }
 
 // Archive implements transform.Persistence.
-func (c *counted) Archive(ctx context.Context, partition int, columns *answer.Columns, skip []bool) error {
+func (c *counted) Archive(ctx context.Context, partition int, columns *answer.Columns, skip []bool, said *transform.Evidence) error {
 	c.rows.Add(int64(columns.Rows))
-	return c.Store.Archive(ctx, partition, columns, skip)
+	return c.Store.Archive(ctx, partition, columns, skip, said)
 }
 
 // startTransform runs the stage answers → skills, sums and ClickHouse, and the

@@ -44,7 +44,7 @@ func BenchmarkArchive(b *testing.B) {
 			start := time.Now()
 			for b.Loop() {
 				for _, m := range messages {
-					if err := s.Archive(b.Context(), 0, m, nil); err != nil {
+					if err := s.Archive(b.Context(), 0, m, nil, nil); err != nil {
 						b.Fatal(err)
 					}
 				}
@@ -228,7 +228,7 @@ func BenchmarkKnown(b *testing.B) {
 	s := openStore(b, nil)
 	messages := benchWork()
 	for _, m := range messages {
-		if err := s.Archive(b.Context(), 0, m, nil); err != nil {
+		if err := s.Archive(b.Context(), 0, m, nil, nil); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -1,9 +1,12 @@
 package store
 
 import (
+	"slices"
+
 	"github.com/ClickHouse/ch-go/proto"
 
 	"github.com/leerstroom/leerstroom/internal/answer"
+	"github.com/leerstroom/leerstroom/transform"
 )
 
 // block is the columns of one table, filled row by row group and sent as one
@@ -73,8 +76,11 @@ type answersBlock struct {
 	attempt      proto.ColUInt16
 	responseTime optionalInt32
 	answeredAt   millisColumn
+	gradient     proto.ColInt32
+	information  proto.ColUInt16
 
 	sorter sorter
+	left   []bool // scratch: rows of a message that are left out
 }
 
 func newAnswersBlock(database string) *answersBlock {
@@ -85,7 +91,8 @@ func newAnswersBlock(database string) *answersBlock {
 	b.block = newBlock(database, "answers", append(b.columns(),
 		column("publisher", &b.publisher), column("school", &b.school), column("group", &b.group), column("exercise", &b.exercise),
 		column("goal", &b.goal), column("subject", &b.subject), column("kind", &b.kind), column("score", &b.score),
-		column("attempt", &b.attempt), column("response_time_ms", &b.responseTime), column("answered_at", &b.answeredAt))...)
+		column("attempt", &b.attempt), column("response_time_ms", &b.responseTime), column("answered_at", &b.answeredAt),
+		column("evidence_gradient", &b.gradient), column("evidence_information", &b.information))...)
 	return b
 }
 
@@ -100,8 +107,15 @@ type wordSource struct {
 	from *answer.Strings
 }
 
-// append adds the rows of a message that are not to be skipped.
-func (b *answersBlock) append(partition int, c *answer.Columns, skip []bool) {
+// append adds the rows of a message that are neither to be skipped nor archived
+// already. Without evidence they are taken to have moved no exercise.
+func (b *answersBlock) append(partition int, c *answer.Columns, skip []bool, said *transform.Evidence) {
+	if said == nil {
+		b.gradient, b.information = fill(b.gradient, 0, c.Rows), fill(b.information, 0, c.Rows)
+		said = &transform.Evidence{Gradient: b.gradient[len(b.gradient)-c.Rows:], Information: b.information[len(b.information)-c.Rows:]}
+		b.gradient, b.information = b.gradient[:len(b.gradient)-c.Rows], b.information[:len(b.information)-c.Rows]
+	}
+	skip = b.leaveOut(skip, said.Replayed)
 	words := b.words(c)
 	for _, w := range words {
 		w.to.renumber(w.from.Values)
@@ -118,7 +132,21 @@ func (b *answersBlock) append(partition int, c *answer.Columns, skip []bool) {
 		b.responseTime.append(c.ResponseTime[first:last])
 		b.answeredAt.ColInt64 = append(b.answeredAt.ColInt64, c.AnsweredAt[first:last]...)
 		b.revision = append(b.revision, c.Revision[first:last]...)
+		b.gradient = append(b.gradient, said.Gradient[first:last]...)
+		b.information = append(b.information, said.Information[first:last]...)
 	}
+}
+
+// leaveOut joins rows to skip and rows that were replayed; nil means none.
+func (b *answersBlock) leaveOut(skip, replayed []bool) []bool {
+	if !slices.Contains(replayed, true) {
+		return skip
+	}
+	b.left = append(b.left[:0], replayed...)
+	for row, skipped := range skip {
+		b.left[row] = b.left[row] || skipped
+	}
+	return b.left
 }
 
 // runs yields the ranges of rows that are not skipped.

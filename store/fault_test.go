@@ -147,7 +147,7 @@ func (p *proxy) resume() {
 func writeSteps(ctx context.Context, s *store.Store, w *workload, partition int, messages <-chan *answer.Columns) (rows int, err error) {
 	var outcomes []<-chan error
 	for c := range messages {
-		if err := s.Archive(ctx, partition, c, nil); err != nil {
+		if err := s.Archive(ctx, partition, c, nil, nil); err != nil {
 			return rows, err
 		}
 		rows += c.Rows
@@ -267,7 +267,7 @@ func TestClickHouseAway(t *testing.T) {
 	for range 100 {
 		waiting = w.message(0, 5000)
 		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
-		err := s.Archive(ctx, 0, waiting, nil)
+		err := s.Archive(ctx, 0, waiting, nil, nil)
 		cancel()
 		if errors.Is(err, context.DeadlineExceeded) {
 			break
@@ -286,7 +286,7 @@ func TestClickHouseAway(t *testing.T) {
 		t.Errorf("memory grew by %d MiB", grown>>20)
 	}
 	server.Restart()
-	if err := s.Archive(t.Context(), 0, waiting, nil); err != nil {
+	if err := s.Archive(t.Context(), 0, waiting, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	call, outcome := durable()
@@ -343,7 +343,7 @@ func TestRejected(t *testing.T) {
 		t.Fatalf("write to a table without a column = %v, want ErrRejected by the server", err)
 	}
 	s.execute(t, "ALTER TABLE "+s.table("skills")+" RENAME COLUMN slower_mean TO fast_mean")
-	if err := s.Archive(t.Context(), 0, w.message(0, 100), nil); !errors.Is(err, store.ErrRejected) {
+	if err := s.Archive(t.Context(), 0, w.message(0, 100), nil, nil); !errors.Is(err, store.ErrRejected) {
 		t.Errorf("Archive before Restore = %v, want ErrRejected", err)
 	}
 	restored, err := s.Restore(t.Context(), 0)
@@ -374,7 +374,7 @@ func TestErrorsHoldNoValues(t *testing.T) {
 	c := w.message(0, 10)
 	c.Exercise.Values = []string{canary}
 	clear(c.Exercise.Codes)
-	if err := s.Archive(t.Context(), 0, c, nil); err != nil {
+	if err := s.Archive(t.Context(), 0, c, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	enginetest.Eventually(t, 10*time.Second, "the log tells of the failure", func() error {

@@ -187,56 +187,42 @@ func (c *check) moved(ctx context.Context) error {
 	return nil
 }
 
-// itemSumsAndArchive compares the answers in the sums of every exercise with the
-// archive: at least the first answers of learners, at most all first attempts.
+// sumsAndArchive compares the sums of every component with what the rows of the
+// archive say by themselves. Both are integers: they are the same or they are
+// not.
 //
-//	c0 partition, c1 exercises, c2 answers in sums, c3 exercises outside the bounds
-const itemSumsAndArchive = `SELECT toInt64(partition) AS c0, toInt64(count()) AS c1, toInt64(sum(counted)) AS c2, toInt64(countIf(counted < least OR counted > most)) AS c3
+//	c0 partition, c1 exercises, c2 answers in their sums, c3 components that differ
+const sumsAndArchive = `SELECT toInt64(partition) AS c0, toInt64(countIf(component = 0)) AS c1, toInt64(sumIf(counted, component = 0)) AS c2,
+	toInt64(countIf(off_gradient != 0 OR off_information != 0 OR off_answers != 0 OR off_score != 0)) AS c3
 FROM (
-	SELECT partition, item, sum(counted) AS counted, sum(least) AS least, sum(most) AS most
+	SELECT partition, component, key, sum(gradient) AS off_gradient, sum(information) AS off_information, sum(answers) AS off_answers,
+		sum(score_sum) AS off_score, sumIf(answers, answers > 0) AS counted
 	FROM (
-		SELECT partition, key AS item, answers AS counted, toInt64(0) AS least, toInt64(0) AS most FROM {db}.item_sums FINAL WHERE component = 'item'
+		SELECT partition, toUInt8(component) AS component, key, gradient, information, answers, score_sum FROM {db}.item_sums FINAL
 		UNION ALL
-		SELECT source_partition, item, toInt64(0), toInt64(countIf(first.1 <= 1 AND first.2 = 0)), toInt64(sum(attempts)) FROM (
-			SELECT source_partition, concat(publisher, ':', exercise) AS item, argMin((attempt, revision), position) AS first, countIf(attempt <= 1 OR revision > 0) AS attempts
-			FROM {db}.answers FINAL GROUP BY source_partition, item, learner
-		) GROUP BY source_partition, item
-	) GROUP BY partition, item
+		SELECT source_partition, toUInt8(part.1), part.2, -65536 * sum(toInt64(evidence_gradient)), -65536 * sum(toInt64(evidence_information)),
+			-toInt64(count()), -sum(toInt64(roundBankers(score * 4294967296)))
+		FROM {db}.answers FINAL ARRAY JOIN [(0, concat(toString(publisher), ':', toString(exercise))), (1, toString(goal)), (2, '')] AS part
+		WHERE evidence_information > 0 AND (part.1 != 1 OR part.2 != '')
+		GROUP BY source_partition, part.1, part.2
+	) GROUP BY partition, component, key
 ) GROUP BY partition ORDER BY partition`
 
-// globalSums compares the sums of all exercises with those of the global
-// component, to which every answer contributes the same.
-//
-//	c0 partition, c1 to c4 differences of gradient, information, answers, scores
-const globalSums = `SELECT toInt64(partition) AS c0, sum(gradient * sign) AS c1, sum(information * sign) AS c2, sum(answers * sign) AS c3, sum(score_sum * sign) AS c4
-FROM (SELECT partition, multiIf(component = 'item', 1, component = 'global', -1, 0) AS sign, gradient, information, answers, score_sum FROM {db}.item_sums FINAL)
-GROUP BY partition ORDER BY partition`
-
-// sums: the sums of exercises match the archive and each other.
+// sums: the sums of exercises, goals and the global component are those of the
+// archive.
 func (c *check) sums(ctx context.Context) error {
 	items, answers := int64(0), int64(0)
 	problems, err := c.settled(ctx, func(ctx context.Context) ([]string, error) {
 		var problems []string
-		rows, err := c.store.integers(ctx, 4, c.store.fill(itemSumsAndArchive), nil)
-		if err != nil {
-			return nil, err
-		}
+		rows, err := c.store.integers(ctx, 4, c.store.fill(sumsAndArchive), nil)
 		items, answers = 0, 0
 		for _, r := range rows {
 			items, answers = items+r[1], answers+r[2]
 			if r[3] > 0 {
-				problems = append(problems, fmt.Sprintf("partition %d: the answers in the sums of %d exercises do not match the archive", r[0], r[3]))
+				problems = append(problems, fmt.Sprintf("partition %d: %d sums are not those of the archive", r[0], r[3]))
 			}
 		}
-		if rows, err = c.store.integers(ctx, 5, c.store.fill(globalSums), nil); err != nil {
-			return nil, err
-		}
-		for _, r := range rows {
-			if r[1] != 0 || r[2] != 0 || r[3] != 0 || r[4] != 0 {
-				problems = append(problems, fmt.Sprintf("partition %d: the sums of all exercises are not those of the global component", r[0]))
-			}
-		}
-		return problems, nil
+		return problems, err
 	})
 	if err != nil {
 		return err

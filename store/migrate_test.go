@@ -152,7 +152,7 @@ func TestTwoServers(t *testing.T) {
 		w := newWorkload(uint64(40+i), 1)
 		message := w.message(0, 100*(i+1))
 		total += message.Rows
-		if err := s.Archive(t.Context(), 0, message, nil); err != nil {
+		if err := s.Archive(t.Context(), 0, message, nil, nil); err != nil {
 			t.Fatal(err)
 		}
 		call, outcome := durable()

@@ -129,6 +129,8 @@ func (b *answersBlock) permute() {
 	permute(&b.responseTime.nulls, s.order, &s.spare8)
 	permute(&b.responseTime.values, s.order, &s.spareInt)
 	permute(&b.answeredAt.ColInt64, s.order, &s.spareLong)
+	permute(&b.gradient, s.order, &s.spareInt)
+	permute(&b.information, s.order, &s.spare16)
 }
 
 // permute replaces a column by its values in another order; its old memory

@@ -126,7 +126,7 @@ func (w *workload) skills(learners, rowsEach int, position answer.Position) tran
 			}
 			r.Mean = append(r.Mean, w.random.NormFloat64())
 			r.Variance = append(r.Variance, w.random.Float64())
-			r.Answers = append(r.Answers, uint32(w.random.IntN(100)))
+			r.Answers = append(r.Answers, uint32(1+w.random.IntN(99)))
 			r.LastAt = append(r.LastAt, w.now)
 			r.FastMean = append(r.FastMean, w.random.Float64())
 			r.SlowMean = append(r.SlowMean, w.random.Float64())

@@ -319,13 +319,13 @@ func (w *writer) insert(b *batch, block *block) error {
 }
 
 // Archive implements transform.Persistence.
-func (s *Store) Archive(ctx context.Context, partition int, c *answer.Columns, skip []bool) error {
+func (s *Store) Archive(ctx context.Context, partition int, c *answer.Columns, skip []bool, said *transform.Evidence) error {
 	b, err := s.writer.enter(ctx, partition)
 	if err != nil {
 		return fmt.Errorf("archive answers of partition %d, raw offset %d: %w", partition, c.RawOffset, err)
 	}
 	defer s.writer.leave()
-	b.answers.append(partition, c, skip)
+	b.answers.append(partition, c, skip, said)
 	b.ledger.append(partition, c.RawOffset, contentAnswers, c.EventID[:c.Rows], c.Revision, skip)
 	return nil
 }

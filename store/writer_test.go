@@ -28,7 +28,7 @@ func TestRestoreReturnsWhatWasWritten(t *testing.T) {
 		t.Fatalf("Restore of an empty database = %+v, want %+v", restored, want)
 	}
 	c := w.message(2, 1000)
-	if err := s.Archive(ctx, 2, c, nil); err != nil {
+	if err := s.Archive(ctx, 2, c, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	call, outcome := durable()

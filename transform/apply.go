@@ -89,6 +89,7 @@ func valid(c *answer.Columns, row int) bool {
 // changed.
 func (p *Partition) Apply(c *answer.Columns, repeat []bool, snapshot *Snapshot) Applied {
 	p.begin(c, snapshot)
+	p.said.reset(c.Rows)
 	var done Applied
 	for row := range c.Rows {
 		switch {
@@ -101,6 +102,7 @@ func (p *Partition) Apply(c *answer.Columns, repeat []bool, snapshot *Snapshot) 
 			l := p.learners.at(i)
 			if p.applied(l, c.Position(row)) {
 				done.Replayed++
+				p.said.Replayed[row] = true
 				continue
 			}
 			done.Rows++
@@ -112,6 +114,10 @@ func (p *Partition) Apply(c *answer.Columns, repeat []bool, snapshot *Snapshot) 
 	p.position = max(p.position, End(c))
 	return done
 }
+
+// SwapEvidence hands over what the rows last given to Apply said of their
+// exercises, and takes memory for the next time.
+func (p *Partition) SwapEvidence(e *Evidence) { p.said, *e = *e, p.said }
 
 // End returns the position of the last row of a message, or of where its first
 // would be.
@@ -224,7 +230,9 @@ func (p *Partition) answer(c *answer.Columns, row int, owner uint32, l *learner,
 	shared := snapshot.shared(item.gaussian, goal.gaussian)
 	prediction := filter.Predict(&skill, &shared, filter.Question{})
 	if first {
-		p.count(evidenceOf(&skill, &shared, prediction, score), score, position, item.sum, goal.number, subject)
+		said := evidenceOf(&skill, &shared, prediction, score)
+		p.said.put(row, said)
+		p.count(said, score, position, item.sum, goal.number, subject)
 	}
 	skill.Update(&prediction, score)
 	for kind, number := range chosen {
@@ -294,15 +302,15 @@ func (p *Partition) drifted(kind Layer, l *layer, at int64) filter.Gaussian {
 	return p.parameters.Drift(int(kind), l.Gaussian, at-l.LastAtMs)
 }
 
-// evidence is what an answer says about the difficulty of its exercise, in units
-// of 2^-32.
-type evidence struct{ gradient, information int64 }
-
 // evidenceOf returns information w = h/(1+h·v), where v is the uncertainty of the
 // learner alone, and w·d plus the gradient at d, where d is the difficulty that
 // was used. Their quotient over many answers is the difficulty that these
 // answers show, wherever the snapshot stood that each was read against. A
 // reducer may therefore lag behind, or run ahead of, the answers.
+//
+// Both are rounded to what the archive holds of them, so that sums are exactly
+// the sums over its rows. Rounding errs by 2^-17 at most, where an answer says
+// something of the order of 0.2.
 func evidenceOf(skill *filter.Learner, shared *filter.Shared, prediction filter.Prediction, score float64) evidence {
 	// With this variance the contribution of the item leaves out nothing but the
 	// uncertainty of the exercise itself.
@@ -310,16 +318,16 @@ func evidenceOf(skill *filter.Learner, shared *filter.Shared, prediction filter.
 	said := shared.Contribute(&prediction, score)[filter.ComponentItem]
 	weighted := float64(said.Information) * shared.Difficulty().Mean
 	return evidence{
-		gradient:    said.Gradient + int64(math.RoundToEven(weighted)),
-		information: said.Information,
+		gradient:    clampTo[int32](said.Gradient + int64(math.RoundToEven(weighted))),
+		information: max(1, clampTo[uint16](said.Information)),
 	}
 }
 
 // count adds evidence to the item, to its goal and to the global component.
 func (p *Partition) count(e evidence, score float64, position answer.Position, item uint32, goal, subject int32) {
-	scores := int64(math.RoundToEven(score * (1 << 32)))
+	said := e.sum(score)
 	entry := p.items.all.at(item)
-	if entry.add(e, scores, position) {
+	if entry.add(said, position) {
 		if entry.goal == 0 {
 			entry.goal = goal
 		}
@@ -330,27 +338,27 @@ func (p *Partition) count(e evidence, score float64, position answer.Position, i
 	}
 	if goal != 0 {
 		i, entry := p.goals.of(goal)
-		if entry.add(e, scores, position) {
+		if entry.add(said, position) {
 			if entry.subject == 0 {
 				entry.subject = subject
 			}
 			p.goals.touch(i, entry)
 		}
 	}
-	if i, entry := p.global.of(0); entry.add(e, scores, position) {
+	if i, entry := p.global.of(0); entry.add(said, position) {
 		p.global.touch(i, entry)
 	}
 }
 
 // add adds evidence unless the sum has that row in it.
-func (s *sum) add(e evidence, scores int64, position answer.Position) bool {
-	if s.answers > 0 && position <= s.position {
+func (s *sum) add(said evidenceSum, position answer.Position) bool {
+	if s.seen() && position <= s.position {
 		return false
 	}
-	s.gradient += e.gradient
-	s.information += e.information
-	s.answers++
-	s.scores += scores
+	s.evidenceSum = s.plus(said)
 	s.position = position
 	return true
 }
+
+// seen tells whether the sum has ever held anything.
+func (s *sum) seen() bool { return s.answers > 0 || s.position > 0 }

@@ -45,17 +45,6 @@ type estimate struct {
 	dirty    bool
 }
 
-// evidenceSum are the four sums of ItemSumRows.
-type evidenceSum struct{ gradient, information, answers, scores int64 }
-
-func (s evidenceSum) plus(o evidenceSum) evidenceSum {
-	return evidenceSum{s.gradient + o.gradient, s.information + o.information, s.answers + o.answers, s.scores + o.scores}
-}
-
-func (s evidenceSum) minus(o evidenceSum) evidenceSum {
-	return evidenceSum{s.gradient - o.gradient, s.information - o.information, s.answers - o.answers, s.scores - o.scores}
-}
-
 // partial is what one partition has said of one component.
 type partial struct {
 	evidenceSum
@@ -112,7 +101,7 @@ func (e *Estimates) Fold(partition int, rows *ItemSumRows) (answers int64) {
 			e.partials[partition] = parts
 		}
 		old := &parts[i]
-		if old.answers > 0 && rows.Position[n] <= old.position {
+		if (old.answers > 0 || old.position > 0) && rows.Position[n] <= old.position {
 			continue
 		}
 		now := evidenceSum{rows.Gradient[n], rows.Information[n], rows.Answers[n], rows.ScoreSum[n]}

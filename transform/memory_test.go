@@ -85,7 +85,7 @@ func (m *memory) crash() {
 	m.mu.Unlock()
 }
 
-func (m *memory) Archive(_ context.Context, _ int, c *answer.Columns, skip []bool) error {
+func (m *memory) Archive(_ context.Context, _ int, c *answer.Columns, skip []bool, said *transform.Evidence) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.called(); err != nil {
@@ -93,7 +93,7 @@ func (m *memory) Archive(_ context.Context, _ int, c *answer.Columns, skip []boo
 	}
 	rows := make(map[answer.Position]answerKey)
 	for i := range c.Rows {
-		if !skip[i] {
+		if !skip[i] && !said.Replayed[i] {
 			rows[c.Position(i)] = answerKey{strings.Clone(c.School.At(i)), c.Learner.At(i), c.AnsweredAt[i], c.EventID[i]}
 		}
 	}

@@ -177,6 +177,9 @@ func (o *oracle) count(skill *filter.Learner, shared *filter.Shared, p filter.Pr
 	p.V = skill.Skill().Variance + shared[0].Variance
 	said := shared.Contribute(&p, score)[0]
 	gradient := said.Gradient + int64(math.RoundToEven(float64(said.Information)*shared.Difficulty().Mean))
+	// What the archive holds: multiples of 2^-16, and never nothing.
+	gradient = int64(math.RoundToEven(float64(gradient)/65536)) * 65536
+	information := int64(max(1, math.RoundToEven(float64(said.Information)/65536))) * 65536
 	add := func(name componentName, goal, subject string) {
 		s := o.sums[name]
 		if s == nil {
@@ -190,7 +193,7 @@ func (o *oracle) count(skill *filter.Learner, shared *filter.Shared, p filter.Pr
 			s.subject = subject
 		}
 		s.gradient += gradient
-		s.information += said.Information
+		s.information += information
 		s.answers++
 		s.scoreSum += int64(math.RoundToEven(score * (1 << 32)))
 		s.position = position

@@ -166,6 +166,7 @@ func (r *run) apply(ctx context.Context, w *workspace, units []unit) error {
 		var applied Applied
 		if u.content == contentAnswers {
 			applied = r.state.Apply(&u.answers, u.repeat, u.snapshot)
+			r.state.SwapEvidence(&u.said)
 			r.state.Changes(&w.rows)
 			r.stage.metrics.count(applied)
 			r.countFirsts(applied.First)
@@ -266,7 +267,7 @@ func (r *run) archive(ctx context.Context, u *unit) error {
 	switch u.content {
 	case contentAnswers:
 		rows = u.answers.Rows
-		err = r.config.Persistence.Archive(ctx, r.partition, &u.answers, u.skip)
+		err = r.config.Persistence.Archive(ctx, r.partition, &u.answers, u.skip, &u.said)
 	case contentTests:
 		rows = u.tests.Rows
 		err = r.config.Persistence.ArchiveTestResults(ctx, r.partition, &u.tests)

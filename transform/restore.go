@@ -96,8 +96,7 @@ func (p *Partition) restoreSum(rows *ItemSumRows, i int) error {
 	}
 	entry.goal = p.catalog.Goal(rows.Goal[i])
 	entry.subject = p.catalog.Subject(rows.Subject[i])
-	entry.gradient, entry.information = rows.Gradient[i], rows.Information[i]
-	entry.answers, entry.scores = rows.Answers[i], rows.ScoreSum[i]
+	entry.evidenceSum = evidenceSum{rows.Gradient[i], rows.Information[i], rows.Answers[i], rows.ScoreSum[i]}
 	entry.position = rows.Position[i]
 	return nil
 }

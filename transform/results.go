@@ -335,9 +335,10 @@ type Persistence interface {
 	Restore(ctx context.Context, partition int) (Restored, error)
 	// Known returns, of the rows that are archived, the earliest position.
 	Known(ctx context.Context, rows []Lookup) (map[answer.EventID]answer.Position, error)
-	// Archive takes the rows of a message over, except those to skip (repeats
-	// that hold nothing new; nil skips none). It copies, and blocks when full.
-	Archive(ctx context.Context, partition int, c *answer.Columns, skip []bool) error
+	// Archive takes the rows of a message over with what they said, except those
+	// to skip (repeats that hold nothing new; nil skips none) and those that are
+	// marked as replayed. It copies, and blocks when full.
+	Archive(ctx context.Context, partition int, c *answer.Columns, skip []bool, said *Evidence) error
 	// ArchiveTestResults takes the rows of a message over, as Archive does.
 	ArchiveTestResults(ctx context.Context, partition int, c *answer.TestResults) error
 	// Checkpoint takes over a checkpoint. It blocks when full.

@@ -44,8 +44,9 @@ type Partition struct {
 	changedLayers []uint32 // by the message at hand, first touched first
 	dirtyLayers   []uint32 // since the last checkpoint, first touched first
 
-	message message // scratch of Apply
-	grouped grouped // scratch of Changes and Checkpoint
+	message message  // scratch of Apply
+	said    Evidence // of the rows last applied
+	grouped grouped  // scratch of Changes and Checkpoint
 	norms   normState
 }
 
@@ -79,17 +80,14 @@ type layer struct {
 
 // sum is the share of this partition in the statistics of one component.
 type sum struct {
-	gradient    int64
-	information int64
-	answers     int64
-	scores      int64
-	position    answer.Position
-	hash        uint64 // of the ItemKey
-	number      int32  // in the catalog
-	goal        int32
-	subject     int32
-	fresh       bool // changed since the last TakeSums
-	dirty       bool // changed since the last checkpoint
+	evidenceSum
+	position answer.Position
+	hash     uint64 // of the ItemKey
+	number   int32  // in the catalog
+	goal     int32
+	subject  int32
+	fresh    bool // changed since the last TakeSums
+	dirty    bool // changed since the last checkpoint
 }
 
 // sums are the sums of one kind of component.

@@ -43,6 +43,7 @@ type unit struct {
 	tests     answer.TestResults
 	repeat    []bool
 	skip      []bool
+	said      Evidence
 	recorded  *recorded
 	snapshot  *Snapshot
 }

@@ -99,7 +99,7 @@ func archive(t *testing.T, s *store.Store, seed uint64) map[string]*expected {
 		}
 	}
 	c.Rows = len(c.EventID)
-	if err := s.Archive(t.Context(), 0, c, nil); err != nil {
+	if err := s.Archive(t.Context(), 0, c, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)

@@ -24,13 +24,17 @@ CREATE TABLE IF NOT EXISTS {{.Database}}.answers {{.OnCluster}}
     answered_at DateTime64(3, 'UTC') COMMENT 'when the learner answered' CODEC(Delta, LZ4),
     revision UInt32 COMMENT '0 = first delivery, a higher one corrects',
     source_partition UInt16 COMMENT 'partition of the topics raw and answers',
-    position UInt64 COMMENT 'place in the log: offset in raw times 2^20, plus row' CODEC(Delta, LZ4),
-    version UInt128 MATERIALIZED bitOr(bitShiftLeft(toUInt128(revision), 64), toUInt128(bitNot(position)))
-        COMMENT 'which row of one key stays: the highest revision, then the earliest position',
+    position UInt64 COMMENT 'place in the log: offset in raw times 2^20, plus row; a correction keeps that of what it corrects' CODEC(Delta, LZ4),
+    evidence_gradient Int32 COMMENT 'what the answer said of its exercise, units of 2^-16: information times the difficulty used, plus the gradient there',
+    evidence_information UInt16 COMMENT 'how much it said, units of 2^-16; 0 = it moved no exercise',
+    changed UInt64 COMMENT 'place in the log of the correction or order that wrote this row anew, 0 = as delivered',
+    is_deleted UInt8 COMMENT '1 = the row has left this key; FINAL leaves it out',
+    version UInt128 MATERIALIZED bitOr(bitShiftLeft(toUInt128(changed), 64), toUInt128(bitNot(position)))
+        COMMENT 'which row of one key stays: that of the newest order, then the earliest position',
     source_offset UInt64 ALIAS bitShiftRight(position, 20) COMMENT 'offset in raw',
     source_row UInt32 ALIAS toUInt32(bitAnd(position, 1048575)) COMMENT 'row in the message'
 )
-ENGINE = {{engine "ReplacingMergeTree" "answers" "version"}}
+ENGINE = {{engine "ReplacingMergeTree" "answers" "version" "is_deleted"}}
 PARTITION BY toYYYYMM(answered_at)
 ORDER BY (school, learner, answered_at, id)
 {{settings}}
@@ -63,13 +67,15 @@ CREATE TABLE IF NOT EXISTS {{.Database}}.test_results {{.OnCluster}}
     norm_values Array(Float64) COMMENT 'norm-referenced values as delivered: values',
     revision UInt32 COMMENT '0 = first delivery, a higher one corrects',
     source_partition UInt16 COMMENT 'partition of the topics raw and answers',
-    position UInt64 COMMENT 'place in the log: offset in raw times 2^20, plus row' CODEC(Delta, LZ4),
-    version UInt128 MATERIALIZED bitOr(bitShiftLeft(toUInt128(revision), 64), toUInt128(bitNot(position)))
-        COMMENT 'which row of one key stays: the highest revision, then the earliest position',
+    position UInt64 COMMENT 'place in the log: offset in raw times 2^20, plus row; a correction keeps that of what it corrects' CODEC(Delta, LZ4),
+    changed UInt64 COMMENT 'place in the log of the correction or order that wrote this row anew, 0 = as delivered',
+    is_deleted UInt8 COMMENT '1 = the row has left this key; FINAL leaves it out',
+    version UInt128 MATERIALIZED bitOr(bitShiftLeft(toUInt128(changed), 64), toUInt128(bitNot(position)))
+        COMMENT 'which row of one key stays: that of the newest order, then the earliest position',
     source_offset UInt64 ALIAS bitShiftRight(position, 20) COMMENT 'offset in raw',
     source_row UInt32 ALIAS toUInt32(bitAnd(position, 1048575)) COMMENT 'row in the message'
 )
-ENGINE = {{engine "ReplacingMergeTree" "test_results" "version"}}
+ENGINE = {{engine "ReplacingMergeTree" "test_results" "version" "is_deleted"}}
 PARTITION BY toYear(taken_on)
 ORDER BY (school, learner, taken_on, id)
 {{settings}}
@@ -81,10 +87,10 @@ CREATE TABLE IF NOT EXISTS {{.Database}}.raw_ledger {{.OnCluster}}
 (
     partition UInt16 COMMENT 'partition of the topic raw',
     raw_offset UInt64 COMMENT 'offset of the message in raw' CODEC(Delta, LZ4),
-    content Enum8('answers' = 0, 'test_results' = 1) COMMENT 'table that took its rows',
+    content Enum8('answers' = 0, 'test_results' = 1, 'commands' = 2) COMMENT 'table that took its rows; commands stand in none',
     rows UInt32 COMMENT 'rows in the message',
-    archived UInt32 COMMENT 'of these archived; the others are repeats',
-    corrections UInt32 COMMENT 'of the archived: with a revision above 0',
+    archived UInt32 COMMENT 'of these archived as new rows; the others are repeats or corrections',
+    corrections UInt32 COMMENT 'of these: took the place of an earlier row, whose position they keep',
     id_sum UInt64 COMMENT 'sum modulo 2^64 of the first 8 bytes (little-endian) of the archived ids',
     written_at DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'when this row was written'
 )
@@ -92,6 +98,40 @@ ENGINE = {{engine "ReplacingMergeTree" "raw_ledger"}}
 ORDER BY (partition, raw_offset)
 {{settings}}
 COMMENT 'What became of every message of raw: fsck compares it with Kafka and with the archive'
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+CREATE TABLE IF NOT EXISTS {{.Database}}.erased {{.OnCluster}}
+(
+    partition UInt16 COMMENT 'partition of the topic raw',
+    ordered_at UInt64 COMMENT 'place in the log of the order to erase' CODEC(Delta, LZ4),
+    content Enum8('answers' = 0, 'test_results' = 1) COMMENT 'table that lost the rows',
+    raw_offset UInt64 COMMENT 'offset of the message in raw that had brought them' CODEC(Delta, LZ4),
+    rows UInt32 COMMENT 'rows erased',
+    id_sum UInt64 COMMENT 'sum modulo 2^64 of the first 8 bytes (little-endian) of their ids',
+    written_at DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'when this row was written'
+)
+ENGINE = {{engine "ReplacingMergeTree" "erased"}}
+ORDER BY (partition, ordered_at, content, raw_offset)
+{{settings}}
+COMMENT 'How many rows of a message were erased: raw_ledger less this is what the archive holds'
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+CREATE TABLE IF NOT EXISTS {{.Database}}.departed {{.OnCluster}}
+(
+    partition UInt16 COMMENT 'partition of the log',
+    learner FixedString(16) COMMENT 'token that nothing belongs to any more, for the purpose analytics',
+    position UInt64 COMMENT 'place in the log of the order' CODEC(Delta, LZ4),
+    school LowCardinality(String) COMMENT 'BRIN and vestiging',
+    into FixedString(16) COMMENT 'token that took everything over, zeros = it was erased',
+    purged UInt8 COMMENT '1 = its rows are off the disk',
+    written_at DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'when this row was written'
+)
+ENGINE = {{engine "ReplacingMergeTree" "departed" "purged"}}
+ORDER BY (partition, learner, position)
+{{settings}}
+COMMENT 'Tokens that have left: what is under them with a lower position is gone'
 -- +goose StatementEnd
 
 -- +goose StatementBegin

@@ -21,15 +21,16 @@ CREATE TABLE IF NOT EXISTS {{.Database}}.skills {{.OnCluster}}
     key_epoch UInt32 COMMENT 'epoch of the key that made the token',
     mean Float64 COMMENT 'of this layer alone, logits',
     variance Float64 COMMENT 'of this layer alone',
-    answers UInt32 COMMENT 'answers that moved this layer',
+    answers UInt32 COMMENT 'answers that moved this layer; 0 = the learner has it no longer',
     last_at DateTime64(3, 'UTC') COMMENT 'newest answered_at' CODEC(Delta, LZ4),
     fast_mean Float64 COMMENT 'recent average of the score, fast',
     slow_mean Float64 COMMENT 'recent average of the score, slow',
     last_score Float64 COMMENT 'score of the last answer',
     position UInt64 COMMENT 'place in the log of the last answer that moved this layer' CODEC(Delta, LZ4),
-    recent Array(UInt64) COMMENT 'overall only: xxhash64 of the items last answered, newest last'
+    recent Array(UInt64) COMMENT 'overall only: xxhash64 of the items last answered, newest last',
+    is_deleted UInt8 MATERIALIZED answers = 0 COMMENT '1 = the learner has the layer no longer; FINAL leaves it out'
 )
-ENGINE = {{engine "ReplacingMergeTree" "skills" "position"}}
+ENGINE = {{engine "ReplacingMergeTree" "skills" "position" "is_deleted"}}
 ORDER BY (partition, learner, layer, key)
 {{settings}}
 COMMENT 'Skill of every learner per layer, as it is now; read with FINAL'
@@ -49,9 +50,10 @@ CREATE TABLE IF NOT EXISTS {{.Database}}.skills_daily {{.OnCluster}}
     mean Float64 COMMENT 'of this layer alone, logits, as last written that day',
     variance Float64 COMMENT 'of this layer alone',
     answers UInt32 COMMENT 'answers that moved this layer until then',
-    position UInt64 COMMENT 'place in the log of the last of them' CODEC(Delta, LZ4)
+    position UInt64 COMMENT 'place in the log of the last of them' CODEC(Delta, LZ4),
+    is_deleted UInt8 COMMENT '1 = the row has left this key; FINAL leaves it out'
 )
-ENGINE = {{engine "ReplacingMergeTree" "skills_daily" "position"}}
+ENGINE = {{engine "ReplacingMergeTree" "skills_daily" "position" "is_deleted"}}
 PARTITION BY toYear(day)
 ORDER BY (school, learner, layer, key, day)
 {{settings}}
@@ -65,6 +67,7 @@ AS SELECT
     school, learner, layer, key, toDate32(last_at, 'Europe/Amsterdam') AS day, subject, `group`, year_group,
     mean, variance, answers, position
 FROM {{.Database}}.skills
+WHERE answers > 0
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -144,7 +147,7 @@ CREATE VIEW IF NOT EXISTS {{.Database}}.item_totals {{.OnCluster}}
 AS SELECT
     s.component AS component, s.key AS key, max(s.goal) AS goal, max(s.subject) AS subject, sum(s.answers) AS answers,
     sum(s.gradient) AS gradient, sum(s.information) AS information, sum(s.score_sum) AS score_sum,
-    sum(s.score_sum) / 4294967296 / sum(s.answers) AS proportion_correct, uniqExact(s.partition) AS partitions
+    sum(s.score_sum) / 4294967296 / nullIf(sum(s.answers), 0) AS proportion_correct, uniqExact(s.partition) AS partitions
 FROM {{.Database}}.item_sums AS s FINAL
 GROUP BY s.component, s.key
 -- +goose StatementEnd

@@ -25,13 +25,17 @@ CREATE TABLE IF NOT EXISTS leerstroom.answers ON CLUSTER scholen
     answered_at DateTime64(3, 'UTC') COMMENT 'when the learner answered' CODEC(Delta, LZ4),
     revision UInt32 COMMENT '0 = first delivery, a higher one corrects',
     source_partition UInt16 COMMENT 'partition of the topics raw and answers',
-    position UInt64 COMMENT 'place in the log: offset in raw times 2^20, plus row' CODEC(Delta, LZ4),
-    version UInt128 MATERIALIZED bitOr(bitShiftLeft(toUInt128(revision), 64), toUInt128(bitNot(position)))
-        COMMENT 'which row of one key stays: the highest revision, then the earliest position',
+    position UInt64 COMMENT 'place in the log: offset in raw times 2^20, plus row; a correction keeps that of what it corrects' CODEC(Delta, LZ4),
+    evidence_gradient Int32 COMMENT 'what the answer said of its exercise, units of 2^-16: information times the difficulty used, plus the gradient there',
+    evidence_information UInt16 COMMENT 'how much it said, units of 2^-16; 0 = it moved no exercise',
+    changed UInt64 COMMENT 'place in the log of the correction or order that wrote this row anew, 0 = as delivered',
+    is_deleted UInt8 COMMENT '1 = the row has left this key; FINAL leaves it out',
+    version UInt128 MATERIALIZED bitOr(bitShiftLeft(toUInt128(changed), 64), toUInt128(bitNot(position)))
+        COMMENT 'which row of one key stays: that of the newest order, then the earliest position',
     source_offset UInt64 ALIAS bitShiftRight(position, 20) COMMENT 'offset in raw',
     source_row UInt32 ALIAS toUInt32(bitAnd(position, 1048575)) COMMENT 'row in the message'
 )
-ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database}/answers', '{replica}', version)
+ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database}/answers', '{replica}', version, is_deleted)
 PARTITION BY toYYYYMM(answered_at)
 ORDER BY (school, learner, answered_at, id)
 SETTINGS min_bytes_for_wide_part = 67108864, fsync_after_insert = 1, fsync_part_directory = 1, replicated_deduplication_window = 0, storage_policy = 'ssd'
@@ -64,13 +68,15 @@ CREATE TABLE IF NOT EXISTS leerstroom.test_results ON CLUSTER scholen
     norm_values Array(Float64) COMMENT 'norm-referenced values as delivered: values',
     revision UInt32 COMMENT '0 = first delivery, a higher one corrects',
     source_partition UInt16 COMMENT 'partition of the topics raw and answers',
-    position UInt64 COMMENT 'place in the log: offset in raw times 2^20, plus row' CODEC(Delta, LZ4),
-    version UInt128 MATERIALIZED bitOr(bitShiftLeft(toUInt128(revision), 64), toUInt128(bitNot(position)))
-        COMMENT 'which row of one key stays: the highest revision, then the earliest position',
+    position UInt64 COMMENT 'place in the log: offset in raw times 2^20, plus row; a correction keeps that of what it corrects' CODEC(Delta, LZ4),
+    changed UInt64 COMMENT 'place in the log of the correction or order that wrote this row anew, 0 = as delivered',
+    is_deleted UInt8 COMMENT '1 = the row has left this key; FINAL leaves it out',
+    version UInt128 MATERIALIZED bitOr(bitShiftLeft(toUInt128(changed), 64), toUInt128(bitNot(position)))
+        COMMENT 'which row of one key stays: that of the newest order, then the earliest position',
     source_offset UInt64 ALIAS bitShiftRight(position, 20) COMMENT 'offset in raw',
     source_row UInt32 ALIAS toUInt32(bitAnd(position, 1048575)) COMMENT 'row in the message'
 )
-ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database}/test_results', '{replica}', version)
+ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database}/test_results', '{replica}', version, is_deleted)
 PARTITION BY toYear(taken_on)
 ORDER BY (school, learner, taken_on, id)
 SETTINGS min_bytes_for_wide_part = 67108864, fsync_after_insert = 1, fsync_part_directory = 1, replicated_deduplication_window = 0, storage_policy = 'ssd'
@@ -82,10 +88,10 @@ CREATE TABLE IF NOT EXISTS leerstroom.raw_ledger ON CLUSTER scholen
 (
     partition UInt16 COMMENT 'partition of the topic raw',
     raw_offset UInt64 COMMENT 'offset of the message in raw' CODEC(Delta, LZ4),
-    content Enum8('answers' = 0, 'test_results' = 1) COMMENT 'table that took its rows',
+    content Enum8('answers' = 0, 'test_results' = 1, 'commands' = 2) COMMENT 'table that took its rows; commands stand in none',
     rows UInt32 COMMENT 'rows in the message',
-    archived UInt32 COMMENT 'of these archived; the others are repeats',
-    corrections UInt32 COMMENT 'of the archived: with a revision above 0',
+    archived UInt32 COMMENT 'of these archived as new rows; the others are repeats or corrections',
+    corrections UInt32 COMMENT 'of these: took the place of an earlier row, whose position they keep',
     id_sum UInt64 COMMENT 'sum modulo 2^64 of the first 8 bytes (little-endian) of the archived ids',
     written_at DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'when this row was written'
 )
@@ -93,6 +99,40 @@ ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database}/raw
 ORDER BY (partition, raw_offset)
 SETTINGS min_bytes_for_wide_part = 67108864, fsync_after_insert = 1, fsync_part_directory = 1, replicated_deduplication_window = 0, storage_policy = 'ssd'
 COMMENT 'What became of every message of raw: fsck compares it with Kafka and with the archive'
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+CREATE TABLE IF NOT EXISTS leerstroom.erased ON CLUSTER scholen
+(
+    partition UInt16 COMMENT 'partition of the topic raw',
+    ordered_at UInt64 COMMENT 'place in the log of the order to erase' CODEC(Delta, LZ4),
+    content Enum8('answers' = 0, 'test_results' = 1) COMMENT 'table that lost the rows',
+    raw_offset UInt64 COMMENT 'offset of the message in raw that had brought them' CODEC(Delta, LZ4),
+    rows UInt32 COMMENT 'rows erased',
+    id_sum UInt64 COMMENT 'sum modulo 2^64 of the first 8 bytes (little-endian) of their ids',
+    written_at DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'when this row was written'
+)
+ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database}/erased', '{replica}')
+ORDER BY (partition, ordered_at, content, raw_offset)
+SETTINGS min_bytes_for_wide_part = 67108864, fsync_after_insert = 1, fsync_part_directory = 1, replicated_deduplication_window = 0, storage_policy = 'ssd'
+COMMENT 'How many rows of a message were erased: raw_ledger less this is what the archive holds'
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+CREATE TABLE IF NOT EXISTS leerstroom.departed ON CLUSTER scholen
+(
+    partition UInt16 COMMENT 'partition of the log',
+    learner FixedString(16) COMMENT 'token that nothing belongs to any more, for the purpose analytics',
+    position UInt64 COMMENT 'place in the log of the order' CODEC(Delta, LZ4),
+    school LowCardinality(String) COMMENT 'BRIN and vestiging',
+    into FixedString(16) COMMENT 'token that took everything over, zeros = it was erased',
+    purged UInt8 COMMENT '1 = its rows are off the disk',
+    written_at DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'when this row was written'
+)
+ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database}/departed', '{replica}', purged)
+ORDER BY (partition, learner, position)
+SETTINGS min_bytes_for_wide_part = 67108864, fsync_after_insert = 1, fsync_part_directory = 1, replicated_deduplication_window = 0, storage_policy = 'ssd'
+COMMENT 'Tokens that have left: what is under them with a lower position is gone'
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -127,15 +167,16 @@ CREATE TABLE IF NOT EXISTS leerstroom.skills ON CLUSTER scholen
     key_epoch UInt32 COMMENT 'epoch of the key that made the token',
     mean Float64 COMMENT 'of this layer alone, logits',
     variance Float64 COMMENT 'of this layer alone',
-    answers UInt32 COMMENT 'answers that moved this layer',
+    answers UInt32 COMMENT 'answers that moved this layer; 0 = the learner has it no longer',
     last_at DateTime64(3, 'UTC') COMMENT 'newest answered_at' CODEC(Delta, LZ4),
     fast_mean Float64 COMMENT 'recent average of the score, fast',
     slow_mean Float64 COMMENT 'recent average of the score, slow',
     last_score Float64 COMMENT 'score of the last answer',
     position UInt64 COMMENT 'place in the log of the last answer that moved this layer' CODEC(Delta, LZ4),
-    recent Array(UInt64) COMMENT 'overall only: xxhash64 of the items last answered, newest last'
+    recent Array(UInt64) COMMENT 'overall only: xxhash64 of the items last answered, newest last',
+    is_deleted UInt8 MATERIALIZED answers = 0 COMMENT '1 = the learner has the layer no longer; FINAL leaves it out'
 )
-ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database}/skills', '{replica}', position)
+ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database}/skills', '{replica}', position, is_deleted)
 ORDER BY (partition, learner, layer, key)
 SETTINGS min_bytes_for_wide_part = 67108864, fsync_after_insert = 1, fsync_part_directory = 1, replicated_deduplication_window = 0, storage_policy = 'ssd'
 COMMENT 'Skill of every learner per layer, as it is now; read with FINAL'
@@ -155,9 +196,10 @@ CREATE TABLE IF NOT EXISTS leerstroom.skills_daily ON CLUSTER scholen
     mean Float64 COMMENT 'of this layer alone, logits, as last written that day',
     variance Float64 COMMENT 'of this layer alone',
     answers UInt32 COMMENT 'answers that moved this layer until then',
-    position UInt64 COMMENT 'place in the log of the last of them' CODEC(Delta, LZ4)
+    position UInt64 COMMENT 'place in the log of the last of them' CODEC(Delta, LZ4),
+    is_deleted UInt8 COMMENT '1 = the row has left this key; FINAL leaves it out'
 )
-ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database}/skills_daily', '{replica}', position)
+ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database}/skills_daily', '{replica}', position, is_deleted)
 PARTITION BY toYear(day)
 ORDER BY (school, learner, layer, key, day)
 SETTINGS min_bytes_for_wide_part = 67108864, fsync_after_insert = 1, fsync_part_directory = 1, replicated_deduplication_window = 0, storage_policy = 'ssd'
@@ -171,6 +213,7 @@ AS SELECT
     school, learner, layer, key, toDate32(last_at, 'Europe/Amsterdam') AS day, subject, `group`, year_group,
     mean, variance, answers, position
 FROM leerstroom.skills
+WHERE answers > 0
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -250,7 +293,7 @@ CREATE VIEW IF NOT EXISTS leerstroom.item_totals ON CLUSTER scholen
 AS SELECT
     s.component AS component, s.key AS key, max(s.goal) AS goal, max(s.subject) AS subject, sum(s.answers) AS answers,
     sum(s.gradient) AS gradient, sum(s.information) AS information, sum(s.score_sum) AS score_sum,
-    sum(s.score_sum) / 4294967296 / sum(s.answers) AS proportion_correct, uniqExact(s.partition) AS partitions
+    sum(s.score_sum) / 4294967296 / nullIf(sum(s.answers), 0) AS proportion_correct, uniqExact(s.partition) AS partitions
 FROM leerstroom.item_sums AS s FINAL
 GROUP BY s.component, s.key
 -- +goose StatementEnd
