@@ -7,6 +7,7 @@ import (
 
 	"github.com/leerstroom/leerstroom/internal/access"
 	"github.com/leerstroom/leerstroom/internal/answer"
+	"github.com/leerstroom/leerstroom/internal/audit"
 )
 
 // maxGroupLearners bounds the work of an overview. A group is a class, or all
@@ -53,7 +54,7 @@ func (h *Handler) getGroupOverview(c *call) error {
 	limit := c.params.integer("limit", 1, maxPage, defaultPage)
 	after := c.params.cursor("after")
 	if school != "" && !access.ValidSchool(school) {
-		c.params.fail("school", "must be BRIN and vestiging, such as 12AB00")
+		c.params.fail("school", schoolRule)
 	}
 	if !validName(group) {
 		c.params.fail("group", nameRule)
@@ -61,16 +62,18 @@ func (h *Handler) getGroupOverview(c *call) error {
 	if err := c.params.failed(); err != nil {
 		return err
 	}
+	record := audit.Record{Action: audit.ActionOverview, School: school}
 	if !h.covers(&c.caller, school) {
-		return errNotFound()
+		return h.refused(c, record, notFound)
 	}
 	members, err := h.members(c, school, group)
 	if err != nil {
 		return err
 	}
 	if len(members) == 0 {
-		return errNotFound()
+		return h.refused(c, record, notFound)
 	}
+	record.Group = group // it exists: what a caller wrote is not put down
 	from, found := slices.BinarySearchFunc(members, after, func(m member, text string) int { return cmp.Compare(m.shown, text) })
 	if found {
 		from++
@@ -84,7 +87,10 @@ func (h *Handler) getGroupOverview(c *call) error {
 	if from+limit < len(members) {
 		reply.Next = &members[from+limit-1].shown
 	}
-	h.config.Audit.InfoContext(c.r.Context(), "group overview", "key", c.caller.KeyID, "school", school, "learners", len(reply.Learners))
+	record.Asked, record.Given = len(members), len(reply.Learners)
+	if err := h.served(c, record); err != nil {
+		return err
+	}
 	return c.sendJSON(reply)
 }
 

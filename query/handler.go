@@ -14,10 +14,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/leerstroom/leerstroom/internal/access"
+	"github.com/leerstroom/leerstroom/internal/audit"
 )
 
-// HandlerConfig says what a Handler serves. Model, Keys and Identities are
-// needed.
+// HandlerConfig says what a Handler serves. Model, Keys, Identities
+// and Audit are needed.
 type HandlerConfig struct {
 	Model      *ReadModel
 	Keys       *access.Keys
@@ -25,20 +26,20 @@ type HandlerConfig struct {
 	// Authorised tells whether a school allows an engine to process its learners.
 	// It is asked beside the scope of the key. nil leaves it to the scope.
 	Authorised func(engine, school string) bool
-	// PseudonymsPerSecond is how many identifiers a key may have resolved per
-	// second in the long run, PseudonymsBurst how many at once. 0 means 50 and
-	// 1,000.
-	PseudonymsPerSecond float64
-	PseudonymsBurst     int
+	// Limits of what a key may have turned into tokens or names.
+	Limits IdentityLimits
 	// Ready tells why the process is not ready apart from the read model. nil
 	// asks nothing.
 	Ready func(context.Context) error
 	// Registry keeps the metrics and is what /metrics shows. nil makes one.
 	Registry *prometheus.Registry
-	// Logger receives failures, Audit every resolution of identifiers and every
-	// overview. nil discards.
+	// Logger receives failures. nil discards.
 	Logger *slog.Logger
-	Audit  *slog.Logger
+	// Audit makes the record of a request durable: of each one that turned
+	// identifiers into tokens or tokens into names, that showed learners of a
+	// group, or that was refused one of these. Without its record a request is not
+	// answered.
+	Audit func(audit.Record) error
 }
 
 // Handler is the HTTP interface. It answers every path it is given; a mux in
@@ -62,24 +63,22 @@ func NewHandler(config HandlerConfig) (*Handler, error) {
 		return nil, errors.New("serve queries: the API keys are missing")
 	case config.Identities.Tokens == nil || config.Identities.Learner == nil || config.Identities.Present == nil:
 		return nil, errors.New("serve queries: the identities are missing")
+	case config.Audit == nil:
+		return nil, errors.New("serve queries: the audit log is missing")
 	}
-	if config.PseudonymsPerSecond == 0 {
-		config.PseudonymsPerSecond = 50
-	}
-	if config.PseudonymsBurst == 0 {
-		config.PseudonymsBurst = maxIdentifiers
+	config.Limits.SetDefaults()
+	if err := config.Limits.Validate(); err != nil {
+		return nil, fmt.Errorf("serve queries: limits: %w", err)
 	}
 	if config.Registry == nil {
 		config.Registry = prometheus.NewRegistry()
 	}
-	for _, logger := range []**slog.Logger{&config.Logger, &config.Audit} {
-		if *logger == nil {
-			*logger = slog.New(slog.DiscardHandler)
-		}
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.DiscardHandler)
 	}
 	h := &Handler{
 		config: config, model: config.Model, mux: http.NewServeMux(),
-		limits: newLimits(config.PseudonymsPerSecond, config.PseudonymsBurst),
+		limits: newLimits(config.Limits),
 	}
 	var err error
 	if h.document, err = newDocument(); err != nil {
@@ -144,9 +143,11 @@ func refuse(status int, code, detail string) error {
 	return &refusal{access.Problem{Status: status, Code: code, Detail: detail}}
 }
 
-// errNotFound is the one answer to everything that does not exist or that the
-// caller may not know to exist.
-func errNotFound() error { return refuse(http.StatusNotFound, "not_found", "") }
+// notFound is the one answer to everything that does not exist or that the caller
+// may not know to exist.
+var notFound = access.Problem{Status: http.StatusNotFound, Code: "not_found"}
+
+func errNotFound() error { return &refusal{notFound} }
 
 // endpoint wraps a route: who calls, may they, is the query string right; then
 // the work; then the metrics.

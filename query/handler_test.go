@@ -12,6 +12,7 @@ import (
 	"github.com/apache/arrow/go/v15/arrow/array"
 	"github.com/apache/arrow/go/v15/arrow/ipc"
 
+	"github.com/leerstroom/leerstroom/internal/audit"
 	"github.com/leerstroom/leerstroom/pseudonymize/keyring"
 	"github.com/leerstroom/leerstroom/query"
 )
@@ -24,7 +25,7 @@ func pathOf(purpose keyring.Purpose, n int, what string) string {
 // with none else.
 func TestStatuses(t *testing.T) {
 	t.Parallel()
-	s := newService(t, func(c *query.HandlerConfig) { c.PseudonymsPerSecond, c.PseudonymsBurst = 0.001, 1 })
+	s := newService(t, func(c *query.HandlerConfig) { c.Limits.IdentifiersPerSecond, c.Limits.IdentifiersBurst = 0.001, 1 })
 	next := pathOf(engine, 1, "next-exercise")
 	long := strings.Repeat("é", 257)
 	one := `{"school":"12AB00","identifiers":[{"scheme":"las","value":"x"}]}`
@@ -340,7 +341,7 @@ func TestPseudonyms(t *testing.T) {
 	}
 	response := s.do(t, request{key: "engine", method: "POST", path: "/v1/pseudonyms",
 		body: body(schoolA, entry("las", identifierOf(1)), entry("las", "nobody"), entry("eckid", identifierOf(1)), entry("las", identifierOf(45)))})
-	want := fmt.Sprintf(`{"tokens":[%q,null,null,null]}`, purposeToken(engine, 1))
+	want := fmt.Sprintf(`{"tokens":[%q,%[2]s,%[2]s,%[2]s]}`, purposeToken(engine, 1), "null"+strings.Repeat(" ", 30))
 	if got := readAll(t, response); response.StatusCode != 200 || got != want {
 		t.Errorf("pseudonyms = %d %s, want %s", response.StatusCode, got, want)
 	}
@@ -380,7 +381,7 @@ func TestPseudonyms(t *testing.T) {
 // another key does not.
 func TestPseudonymsAreLimitedPerKey(t *testing.T) {
 	t.Parallel()
-	s := newService(t, func(c *query.HandlerConfig) { c.PseudonymsPerSecond, c.PseudonymsBurst = 0.001, 25 })
+	s := newService(t, func(c *query.HandlerConfig) { c.Limits.IdentifiersPerSecond, c.Limits.IdentifiersBurst = 0.001, 25 })
 	entries := strings.Repeat(`{"scheme":"las","value":"x"},`, 10)
 	ask := func(key string) *http.Response {
 		return s.do(t, request{key: key, method: "POST", path: "/v1/pseudonyms",
@@ -398,9 +399,31 @@ func TestPseudonymsAreLimitedPerKey(t *testing.T) {
 	if got := ask("other").StatusCode; got != 200 {
 		t.Errorf("another key = %d, want 200", got)
 	}
-	if got := strings.Count(s.audit.String(), "pseudonyms"); got != 5 {
-		t.Errorf("audit has %d lines about pseudonyms, want 5:\n%s", got, s.audit)
+	var outcomes []string
+	for _, r := range s.audit.of(audit.ActionPseudonyms) {
+		outcomes = append(outcomes, fmt.Sprint(r.Outcome, " ", r.Asked, " ", r.Given))
 	}
+	if want := []string{"served 10 0", "served 10 0", "too_many_identifiers 10 0", "too_many_identifiers 10 0", "served 10 0"}; !slices.Equal(outcomes, want) {
+		t.Errorf("audit log = %v, want %v", outcomes, want)
+	}
+	more := strings.Repeat(entries, 3)
+	if got := s.do(t, request{key: "other", method: "POST", path: "/v1/pseudonyms",
+		body: `{"school":"12AB00","identifiers":[` + strings.TrimSuffix(more, ",") + `]}`}).StatusCode; got != 400 {
+		t.Errorf("more than the key may ever ask for at once = %d, want 400", got)
+	}
+}
+
+// Requests without many identifiers are counted, too.
+func TestRequestsAreLimitedPerKey(t *testing.T) {
+	t.Parallel()
+	s := newService(t, func(c *query.HandlerConfig) { c.Limits.RequestsPerSecond, c.Limits.RequestsBurst = 0.001, 2 })
+	for i, want := range []int{200, 200, 429} {
+		response := s.do(t, request{key: "engine", method: "POST", path: "/v1/pseudonyms", body: `{"school":"12AB00","identifiers":[{"scheme":"las","value":"x"}]}`})
+		if body := readAll(t, response); response.StatusCode != want || want == 429 && (response.Header.Get("Retry-After") == "" || !strings.Contains(body, "too_many_requests")) {
+			t.Errorf("request %d = %d %v %s, want %d", i, response.StatusCode, response.Header, body, want)
+		}
+	}
+
 }
 
 // Marked identifiers are pushed through every way in; none comes out in a reply,

@@ -17,16 +17,16 @@ import (
 	"github.com/leerstroom/leerstroom/transform"
 )
 
-// schoolEngine is the name under which the tokens of school keys are made. No
+// SchoolEngine is the name under which the tokens of school keys are made. No
 // engine may have it.
-const schoolEngine = "school"
+const SchoolEngine = "school"
 
 // purpose returns what the caller's tokens are for.
 func purpose(caller *access.Principal) (keyring.Purpose, error) {
 	name := caller.Engine
 	if caller.Role == access.RoleSchool {
-		name = schoolEngine
-	} else if name == schoolEngine || name == "" {
+		name = SchoolEngine
+	} else if name == SchoolEngine || name == "" {
 		return "", refuse(http.StatusForbidden, "not_allowed", "the key has no engine of its own")
 	}
 	return keyring.Engine(name), nil

@@ -134,6 +134,9 @@ func (p *params) cursor(field string) string {
 // nameRule is what validName asks.
 const nameRule = "must be 1 to 256 characters without control characters"
 
+// schoolRule is what access.ValidSchool asks.
+const schoolRule = "must be BRIN and vestiging, such as 12AB00"
+
 func validName(s string) bool { return validText(s, maxName) }
 
 // validText tells whether s is 1 to most characters without control characters.

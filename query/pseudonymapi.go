@@ -1,19 +1,23 @@
 package query
 
 import (
+	"encoding/hex"
 	"errors"
 	"io"
 	"mime"
 	"net/http"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/go-json-experiment/json"
 
 	"github.com/leerstroom/leerstroom/internal/access"
+	"github.com/leerstroom/leerstroom/internal/answer"
+	"github.com/leerstroom/leerstroom/internal/audit"
 )
 
-// Limits of a request for pseudonyms.
+// Limits of a request about identities.
 const (
 	maxIdentifiers     = 1000
 	maxPseudonymsBytes = 1 << 20
@@ -32,20 +36,16 @@ type identifierInput struct {
 	Value  string `json:"value"`
 }
 
-type pseudonymsReply struct {
-	Tokens []*string `json:"tokens"`
-}
-
 // schemes that a caller may ask by. A publisher's own ids are not among them:
 // they are known to that publisher only.
 var schemes = []string{"eckid", "basispoort", "las"}
 
 func (h *Handler) postPseudonyms(c *call) error {
-	request, err := readPseudonyms(c.w, c.r)
-	if err != nil {
+	var request pseudonymsRequest
+	if err := c.readBody(maxPseudonymsBytes, &request); err != nil {
 		return err
 	}
-	identifiers, err := request.checked()
+	identifiers, err := request.checked(min(maxIdentifiers, h.limits.config.IdentifiersBurst))
 	if err != nil {
 		return err
 	}
@@ -53,64 +53,108 @@ func (h *Handler) postPseudonyms(c *call) error {
 	if err != nil {
 		return err
 	}
+	record := audit.Record{Action: audit.ActionPseudonyms, Purpose: string(p), School: request.School, Asked: len(identifiers)}
 	if !h.covers(&c.caller, request.School) {
-		return refuse(http.StatusForbidden, "not_allowed", "the school is not in the scope of the key")
+		return h.refused(c, record, access.Problem{Status: http.StatusForbidden, Code: "not_allowed", Detail: "the school is not in the scope of the key"})
 	}
-	if wait, ok := h.limits.take(c.caller.KeyID, len(identifiers), time.Now()); !ok {
-		h.config.Audit.WarnContext(c.r.Context(), "pseudonyms refused: too many", "key", c.caller.KeyID, "school", request.School, "identifiers", len(identifiers))
-		return &refusal{access.Problem{Status: http.StatusTooManyRequests, Code: "too_many_identifiers", RetryAfter: wait,
-			Detail: "this key may resolve fewer identifiers per second"}}
+	if problem, ok := h.within(c, len(identifiers)); !ok {
+		return h.refused(c, record, problem)
 	}
 	tokens, err := h.config.Identities.Tokens(c.r.Context(), p, request.School, identifiers)
 	if err != nil {
 		return err
 	}
-	reply := pseudonymsReply{Tokens: make([]*string, len(tokens))}
-	known := 0
-	for i, token := range tokens {
+	for _, token := range tokens {
 		if !token.IsZero() {
-			text := token.String()
-			reply.Tokens[i] = &text
-			known++
+			record.Given++
 		}
 	}
-	h.config.Audit.InfoContext(c.r.Context(), "pseudonyms", "key", c.caller.KeyID, "purpose", string(p),
-		"school", request.School, "identifiers", len(identifiers), "known", known)
-	return c.sendJSON(reply)
+	if err := h.served(c, record); err != nil {
+		return err
+	}
+	return c.send(mediaJSON, appendTokens(nil, tokens))
 }
 
-// readPseudonyms reads the body strictly. What is wrong with it is said without
-// a word of it.
-func readPseudonyms(w http.ResponseWriter, r *http.Request) (*pseudonymsRequest, error) {
-	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+// within takes a request for n identities from the limits of the caller's key, or
+// returns what to answer.
+func (h *Handler) within(c *call, n int) (problem access.Problem, ok bool) {
+	now := time.Now()
+	if wait, ok := h.limits.request(c.caller.KeyID, now); !ok {
+		return access.Problem{Status: http.StatusTooManyRequests, Code: "too_many_requests", RetryAfter: wait,
+			Detail: "this key may make fewer of these requests per second"}, false
+	}
+	if wait, ok := h.limits.identifiers(c.caller.KeyID, n, now); !ok {
+		return access.Problem{Status: http.StatusTooManyRequests, Code: "too_many_identifiers", RetryAfter: wait,
+			Detail: "this key may resolve fewer identifiers per second"}, false
+	}
+	return access.Problem{}, true
+}
+
+// entryBytes is the size of every entry of a reply: a token in quotes, or null and
+// spaces. So the length of a reply tells those who see encrypted packets nothing.
+const entryBytes = tokenHexDigits + 2
+
+// unknownEntry stands for an identifier without a token.
+var unknownEntry = [entryBytes]byte(append([]byte("null"), slices.Repeat([]byte{' '}, entryBytes-len("null"))...))
+
+// appendTokens writes the reply. Known and unknown take the same steps.
+func appendTokens(dst []byte, tokens []answer.Token) []byte {
+	dst = append(slices.Grow(dst, len(tokens)*(entryBytes+1)+16), `{"tokens":[`...)
+	for i, token := range tokens {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		var entry [entryBytes]byte
+		value := token.Bytes()
+		entry[0], entry[entryBytes-1] = '"', '"'
+		hex.Encode(entry[1:], value[:])
+		choice := [2]*[entryBytes]byte{&entry, &unknownEntry}
+		dst = append(dst, choice[zeroIndex(&value)][:]...)
+	}
+	return append(dst, `]}`...)
+}
+
+// zeroIndex returns 1 for a value of zeros and 0 for another, without a branch.
+func zeroIndex(value *[16]byte) int {
+	var bits byte
+	for _, b := range value {
+		bits |= b
+	}
+	return int(uint16(bits)-1) >> 15 & 1
+}
+
+// readBody reads a JSON body strictly. What is wrong with it is said without a
+// word of it.
+func (c *call) readBody(maxBytes int64, into any) error {
+	media, _, err := mime.ParseMediaType(c.r.Header.Get("Content-Type"))
 	if err != nil || media != mediaJSON {
-		return nil, refuse(http.StatusUnsupportedMediaType, "unsupported_media_type", "send "+mediaJSON)
+		return refuse(http.StatusUnsupportedMediaType, "unsupported_media_type", "send "+mediaJSON)
 	}
-	if r.Header.Get("Content-Encoding") != "" {
-		return nil, refuse(http.StatusUnsupportedMediaType, "unsupported_encoding", "send it uncompressed")
+	if c.r.Header.Get("Content-Encoding") != "" {
+		return refuse(http.StatusUnsupportedMediaType, "unsupported_encoding", "send it uncompressed")
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxPseudonymsBytes))
+	body, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, maxBytes))
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
-		return nil, refuse(http.StatusRequestEntityTooLarge, "body_too_large", "")
+		return refuse(http.StatusRequestEntityTooLarge, "body_too_large", "")
 	}
 	if err != nil {
-		return nil, refuse(http.StatusBadRequest, "unreadable_body", "")
+		return refuse(http.StatusBadRequest, "unreadable_body", "")
 	}
-	var request pseudonymsRequest
-	if err := json.Unmarshal(body, &request, json.RejectUnknownMembers(true)); err != nil {
-		return nil, refuse(http.StatusBadRequest, "invalid_body", "the body is not JSON of the documented form")
+	defer clear(body)
+	if err := json.Unmarshal(body, into, json.RejectUnknownMembers(true)); err != nil {
+		return refuse(http.StatusBadRequest, "invalid_body", "the body is not JSON of the documented form")
 	}
-	return &request, nil
+	return nil
 }
 
 // checked returns what the request asks for when it breaks no rule.
-func (q *pseudonymsRequest) checked() ([]Identifier, error) {
+func (q *pseudonymsRequest) checked(most int) ([]Identifier, error) {
 	if !access.ValidSchool(q.School) {
-		return nil, &violation{"school", "must be BRIN and vestiging, such as 12AB00"}
+		return nil, &violation{"school", schoolRule}
 	}
-	if len(q.Identifiers) == 0 || len(q.Identifiers) > maxIdentifiers {
-		return nil, &violation{"identifiers", "must be 1 to 1000"}
+	if len(q.Identifiers) == 0 || len(q.Identifiers) > most {
+		return nil, &violation{"identifiers", "must be 1 to " + strconv.Itoa(most)}
 	}
 	identifiers := make([]Identifier, len(q.Identifiers))
 	for i, given := range q.Identifiers {

@@ -23,6 +23,7 @@ import (
 
 	"github.com/leerstroom/leerstroom/internal/access"
 	"github.com/leerstroom/leerstroom/internal/answer"
+	"github.com/leerstroom/leerstroom/internal/audit"
 	"github.com/leerstroom/leerstroom/pseudonymize/keyring"
 	"github.com/leerstroom/leerstroom/query"
 	"github.com/leerstroom/leerstroom/transform"
@@ -114,6 +115,40 @@ func (b *lockedBuffer) String() string {
 	return b.Buffer.String()
 }
 
+// trail is an audit log in memory.
+type trail struct {
+	mu      sync.Mutex
+	records []audit.Record
+	broken  error // what appending returns
+}
+
+func (a *trail) append(r audit.Record) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.broken == nil {
+		a.records = append(a.records, r)
+	}
+	return a.broken
+}
+
+// of returns the records of an action.
+func (a *trail) of(action string) (some []audit.Record) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, r := range a.records {
+		if r.Action == action {
+			some = append(some, r)
+		}
+	}
+	return some
+}
+
+func (a *trail) String() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return fmt.Sprintf("%+v", a.records)
+}
+
 // service is a handler with learners of two schools and keys of every role.
 type service struct {
 	handler *query.Handler
@@ -121,7 +156,7 @@ type service struct {
 	model   *query.ReadModel
 	keys    map[string]string // name of a key → its text
 	log     *lockedBuffer
-	audit   *lockedBuffer
+	audit   *trail
 	replies *lockedBuffer
 	router  routers.Router
 
@@ -141,7 +176,7 @@ const (
 // known to school A and has not answered anything.
 func newService(t testing.TB, change func(*query.HandlerConfig)) *service {
 	t.Helper()
-	s := &service{model: model(t), keys: map[string]string{}, log: &lockedBuffer{}, audit: &lockedBuffer{}, replies: &lockedBuffer{}}
+	s := &service{model: model(t), keys: map[string]string{}, log: &lockedBuffer{}, audit: &trail{}, replies: &lockedBuffer{}}
 	r := &registry{schools: map[int]string{60: schoolA}}
 	for n := range 60 {
 		p := pupil{n: n, school: schoolA, group: "5A", yearGroup: 5, at: monday.UnixMilli(), position: 1}
@@ -166,7 +201,7 @@ func newService(t testing.TB, change func(*query.HandlerConfig)) *service {
 	s.newKeys(t)
 	config := query.HandlerConfig{
 		Model: s.model, Keys: s.openKeys(t), Identities: r.identities(),
-		Logger: slog.New(slog.NewTextHandler(s.log, nil)), Audit: slog.New(slog.NewTextHandler(s.audit, nil)),
+		Logger: slog.New(slog.NewTextHandler(s.log, nil)), Audit: s.audit.append,
 	}
 	if change != nil {
 		change(&config)

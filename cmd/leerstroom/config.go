@@ -1,16 +1,20 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
-	"slices"
+	"regexp"
 	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/leerstroom/leerstroom/ingest"
+	"github.com/leerstroom/leerstroom/internal/access"
+	"github.com/leerstroom/leerstroom/internal/audit"
 	"github.com/leerstroom/leerstroom/internal/engine"
 	"github.com/leerstroom/leerstroom/internal/stream"
+	"github.com/leerstroom/leerstroom/query"
 )
 
 // configuration is everything that a deployment can set, in one YAML file.
@@ -34,9 +38,33 @@ type configuration struct {
 	NormInterval time.Duration `yaml:"norm_interval"`
 	// Ingest holds the limits of the connectors and the schools' authorisations.
 	Ingest ingest.Config `yaml:"ingest"`
+	// Engines are adaptive engines of other parties that get the answers of the
+	// schools that authorise them, each in a topic of its own.
+	Engines []engineConfig `yaml:"engines"`
 	// EngineAuthorisations say which adaptive engines may process the learners of
 	// a school: names of engines by school code. What is not there is refused.
 	EngineAuthorisations ingest.Authorisations `yaml:"engine_authorisations"`
+	// Identities bound what a key may learn about identities.
+	Identities identitiesConfig `yaml:"identities"`
+	// Audit says how long the log of who saw which learners is kept.
+	Audit audit.Config `yaml:"audit"`
+
+	path string // of the file; empty = none
+}
+
+// engineConfig is an adaptive engine that reads a topic.
+type engineConfig struct {
+	Name  string `yaml:"name"`
+	Topic string `yaml:"topic"` // after topics.prefix (default engine-NAME)
+}
+
+// identitiesConfig says who may get tokens of whom, and how many.
+type identitiesConfig struct {
+	query.IdentityLimits `yaml:",inline"`
+	// Provisional also gives tokens of learners that no roster knows, known from
+	// answers alone. For a trial without rosters: it lets a publisher make learners
+	// up.
+	Provisional bool `yaml:"provisional"`
 }
 
 // topicsConfig says how topics are named and made.
@@ -50,7 +78,7 @@ type topicsConfig struct {
 
 // loadConfiguration reads the file, or takes the defaults when path is empty.
 func loadConfiguration(path string) (*configuration, error) {
-	c := &configuration{}
+	c := &configuration{path: path}
 	if path != "" {
 		file, err := os.Open(path)
 		if err != nil {
@@ -87,6 +115,11 @@ func (c *configuration) setDefaults() {
 	if c.NormInterval == 0 {
 		c.NormInterval = time.Minute
 	}
+	for i := range c.Engines {
+		c.Engines[i].Topic = cmp.Or(c.Engines[i].Topic, "engine-"+c.Engines[i].Name)
+	}
+	c.Identities.SetDefaults()
+	c.Audit.SetDefaults()
 }
 
 func (c *configuration) validate() error {
@@ -108,29 +141,67 @@ func (c *configuration) validate() error {
 	if err := c.EngineAuthorisations.Validate(); err != nil {
 		return fmt.Errorf("configuration: engine_authorisations: %w", err)
 	}
-	return nil
+	if err := c.Identities.Validate(); err != nil {
+		return fmt.Errorf("configuration: identities: %w", err)
+	}
+	if err := c.Audit.Validate(); err != nil {
+		return fmt.Errorf("configuration: audit: %w", err)
+	}
+	return c.validateEngines()
 }
 
-// engineAuthorised tells whether a school lets an engine process its learners.
-func (c *configuration) engineAuthorised(engine, school string) bool {
-	return slices.Contains(c.EngineAuthorisations[school], engine)
+var topicForm = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,200}$`)
+
+// validateEngines refuses two engines of one name, a topic that has another use,
+// and the name that stands for the schools' own keys.
+func (c *configuration) validateEngines() error {
+	names, topics := make(map[string]bool), make(map[string]bool)
+	for _, t := range c.coreTopics() {
+		topics[t.Name] = true
+	}
+	for i, e := range c.Engines {
+		topic := c.Topics.Prefix + e.Topic
+		switch {
+		case !access.ValidName(e.Name) || e.Name == query.SchoolEngine:
+			return fmt.Errorf("configuration: engines: entry %d: name: want 1 to 64 of a-z 0-9 . _ - beginning with a letter or digit, and not %s", i+1, query.SchoolEngine)
+		case names[e.Name]:
+			return fmt.Errorf("configuration: engines: %s is there twice", e.Name)
+		case !topicForm.MatchString(e.Topic):
+			return fmt.Errorf("configuration: engines: %s: topic: want 1 to 200 of a-z A-Z 0-9 . _ -", e.Name)
+		case topics[topic]:
+			return fmt.Errorf("configuration: engines: %s: topic %s has another use", e.Name, topic)
+		}
+		names[e.Name], topics[topic] = true, true
+	}
+	return nil
 }
 
 func (c *configuration) names() stream.Topics { return stream.NewTopics(c.Topics.Prefix) }
 
+// specs are all topics of the deployment.
 func (c *configuration) specs() []stream.TopicSpec {
-	names := c.names()
-	make := func(name string, partitions int, retention time.Duration) stream.TopicSpec {
-		return stream.TopicSpec{Name: name, Partitions: partitions, ReplicationFactor: c.Topics.ReplicationFactor,
-			MinInsyncReplicas: c.Topics.MinInsyncReplicas, Retention: retention}
+	specs := c.coreTopics()
+	for _, e := range c.Engines {
+		specs = append(specs, c.topic(c.Topics.Prefix+e.Topic, c.Topics.Partitions, c.Topics.Retention))
 	}
+	return specs
+}
+
+func (c *configuration) topic(name string, partitions int, retention time.Duration) stream.TopicSpec {
+	return stream.TopicSpec{Name: name, Partitions: partitions, ReplicationFactor: c.Topics.ReplicationFactor,
+		MinInsyncReplicas: c.Topics.MinInsyncReplicas, Retention: retention}
+}
+
+// coreTopics are those that every deployment has.
+func (c *configuration) coreTopics() []stream.TopicSpec {
+	names := c.names()
 	return []stream.TopicSpec{
-		make(names.Raw, c.Topics.Partitions, c.Topics.Retention),
-		make(names.Answers, c.Topics.Partitions, c.Topics.Retention),
-		make(names.Registry, c.Topics.Partitions, 0),
-		make(names.Skills, c.Topics.Partitions, c.Topics.Retention),
-		make(names.ItemSums, 1, c.Topics.Retention),
-		make(names.Items, 1, c.Topics.Retention),
-		make(names.DeadLetters, c.Topics.Partitions, c.Topics.Retention),
+		c.topic(names.Raw, c.Topics.Partitions, c.Topics.Retention),
+		c.topic(names.Answers, c.Topics.Partitions, c.Topics.Retention),
+		c.topic(names.Registry, c.Topics.Partitions, 0),
+		c.topic(names.Skills, c.Topics.Partitions, c.Topics.Retention),
+		c.topic(names.ItemSums, 1, c.Topics.Retention),
+		c.topic(names.Items, 1, c.Topics.Retention),
+		c.topic(names.DeadLetters, c.Topics.Partitions, c.Topics.Retention),
 	}
 }

@@ -80,6 +80,7 @@ func openSimulation(ctx context.Context, paths layout, population *bench.Populat
 	config.Listen = "127.0.0.1:0"
 	config.Engine.Kafka.UnsyncedWrites = unsynced
 	config.Ingest.Authorisations = population.Authorisations()
+	config.Identities.Provisional = true // simulated schools send no rosters
 	config.EngineAuthorisations = make(ingest.Authorisations)
 	for school := range config.Ingest.Authorisations {
 		config.EngineAuthorisations[school] = []string{demoEngine}
@@ -88,7 +89,6 @@ func openSimulation(ctx context.Context, paths layout, population *bench.Populat
 	if err != nil {
 		return nil, err
 	}
-	d.audit = slog.New(slog.DiscardHandler)
 	if err := d.createKeys(); err != nil {
 		return nil, errors.Join(err, d.close())
 	}

@@ -10,11 +10,13 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/leerstroom/leerstroom/internal/audit"
 	"github.com/leerstroom/leerstroom/internal/engine"
 	"github.com/leerstroom/leerstroom/internal/seal"
 	"github.com/leerstroom/leerstroom/internal/stream"
@@ -29,12 +31,13 @@ type deployment struct {
 	config  *configuration
 	layout  layout
 	logger  *slog.Logger
-	audit   *slog.Logger // who asked for whom, without values
+	allowed *authorisations
 	engines *engine.Engines
 	client  *stream.Client
 	names   stream.Topics
 	attach  bool // use the embedded engines of another process if there are any
 
+	mutex     sync.Mutex // of the connections that stages open
 	vaultConn driver.Conn
 	closers   []func() error // in the order of opening
 }
@@ -56,6 +59,7 @@ func open(ctx context.Context, d *deployment) (*deployment, error) {
 		return nil, err
 	}
 	d.config.Engine.DataDir = d.layout.data
+	d.allowed = newAuthorisations(d.config, d.logger)
 	if err := d.open(ctx); err != nil {
 		return nil, errors.Join(err, d.close())
 	}
@@ -178,6 +182,8 @@ func (d *deployment) openVault() (*vault.Vault, *keyring.Ring, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
 	if d.vaultConn == nil {
 		conn, err := clickhouse.Open(d.options("default"))
 		if err != nil {
@@ -188,6 +194,18 @@ func (d *deployment) openVault() (*vault.Vault, *keyring.Ring, error) {
 	}
 	v, err := vault.New(vault.Config{Ring: ring, Client: d.client, Topic: d.names.Registry, Database: d.vaultDatabase(), Conn: d.vaultConn, Logger: d.logger})
 	return v, ring, err
+}
+
+// openAudit opens the log of who saw which learners, until the deployment closes.
+func (d *deployment) openAudit() (*audit.Log, error) {
+	log, err := audit.Open(d.layout.audit(), d.config.Audit, d.logger)
+	if err != nil {
+		return nil, err
+	}
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	d.closers = append(d.closers, log.Close)
+	return log, nil
 }
 
 // createKeys makes the keys that are missing. Only commands that begin a

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"time"
 
 	"github.com/leerstroom/leerstroom/internal/answer"
@@ -55,7 +54,6 @@ func withDeployment(command *cobra.Command, flags *stageFlags, work func(ctx con
 		return err
 	}
 	defer func() { err = errors.Join(err, d.close()) }()
-	d.audit = slog.New(slog.DiscardHandler)
 	if !d.engines.Started() {
 		return work(command.Context(), d)
 	}

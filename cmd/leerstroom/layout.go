@@ -16,6 +16,7 @@ import (
 //	keys/dead.private    opens dead letters (0600), operators only
 //	keys/dead.public     seals dead letters
 //	apikeys.json         hashes of API keys (0600)
+//	audit/               who saw which learners (0600)
 //	kafka/, clickhouse/  the embedded engines
 //	exports/             what `leerstroom export` writes by default
 type layout struct{ data string }
@@ -31,6 +32,8 @@ func (l layout) private(purpose string) string { return l.path("keys", purpose+"
 func (l layout) public(purpose string) string { return l.path("keys", purpose+".public") }
 
 func (l layout) apiKeys() string { return l.path("apikeys.json") }
+
+func (l layout) audit() string { return l.path("audit") }
 
 // prepare makes the directories, readable by the owner only.
 func (l layout) prepare() error {

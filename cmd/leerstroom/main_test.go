@@ -73,7 +73,7 @@ func newSystem(t *testing.T, population *bench.Population, more ...string) *syst
 		engines[school] = []string{"tutor"}
 	}
 	text, err := yaml.Marshal(map[string]any{"listen": s.address, "engine_authorisations": engines, "topics": map[string]any{"partitions": 8},
-		"ingest": map[string]any{"authorisations": population.Authorisations()}})
+		"identities": map[string]any{"provisional": true}, "ingest": map[string]any{"authorisations": population.Authorisations()}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -81,7 +81,7 @@ func (d *deployment) runPseudonymize(ctx context.Context) error {
 		return err
 	}
 	stage, err := pseudonymize.NewStage(pseudonymize.StageConfig{Client: d.client, Topics: d.names, Partitions: d.config.Topics.Partitions,
-		Ring: ring, Vault: identities, PrivateKeys: []*seal.PrivateKey{private}, Logger: d.logger})
+		Ring: ring, Vault: identities, PrivateKeys: []*seal.PrivateKey{private}, Engines: d.engineTopics(), Logger: d.logger})
 	if err != nil {
 		return err
 	}
@@ -91,6 +91,17 @@ func (d *deployment) runPseudonymize(ctx context.Context) error {
 		return err
 	}
 	return consumer.Run(ctx)
+}
+
+// engineTopics are the engines that get answers of their own. Whether a school
+// allows it is asked for every message.
+func (d *deployment) engineTopics() []pseudonymize.EngineTopic {
+	var topics []pseudonymize.EngineTopic
+	for _, e := range d.config.Engines {
+		topics = append(topics, pseudonymize.EngineTopic{Name: e.Name, Topic: d.config.Topics.Prefix + e.Topic,
+			Allows: func(school string) bool { return d.allowed.engine(e.Name, school) }})
+	}
+	return topics
 }
 
 // runTransform scores and archives, and reduces item sums to snapshots.

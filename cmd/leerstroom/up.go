@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
-	"os"
 
 	"github.com/spf13/cobra"
 )
@@ -95,17 +93,11 @@ keys that this stage needs; a missing key stops it.`,
 // context ends.
 func runProcess(command *cobra.Command, flags *stageFlags, config *configuration, createKeys bool, stages []string) (err error) {
 	ctx, paths := command.Context(), layout{flags.data}
-	audit, err := openAudit(paths)
-	if err != nil {
-		return err
-	}
-	defer audit.Close()
 	d, err := openDeployment(ctx, config, paths, newLogger(command.ErrOrStderr(), flags.verbose))
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.close()) }()
-	d.audit = slog.New(slog.NewJSONHandler(audit, nil))
 	if createKeys {
 		if err := d.createKeys(); err != nil {
 			return err
@@ -124,16 +116,4 @@ func announce(out io.Writer, stages []string, address string) {
 		return
 	}
 	fmt.Fprintf(out, "running %v, listening on http://%s\n", stages, address)
-}
-
-// openAudit opens the audit log of the deployment for appending.
-func openAudit(paths layout) (*os.File, error) {
-	if err := paths.prepare(); err != nil {
-		return nil, err
-	}
-	file, err := os.OpenFile(paths.path("audit.jsonl"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open audit log: %w", err)
-	}
-	return file, nil
 }

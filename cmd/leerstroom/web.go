@@ -92,6 +92,7 @@ func (w *webStages) handler(ctx context.Context, group *errgroup.Group, keys *ac
 			connector.Close(closing)
 			return nil
 		})
+		group.Go(func() error { return d.allowed.follow(ctx, connector.SetAuthorisations) })
 		connector.Register(mux)
 	}
 	if !w.serve {
@@ -123,14 +124,18 @@ func (w *webStages) queryHandler(ctx context.Context, group *errgroup.Group, key
 	if err != nil {
 		return nil, err
 	}
+	log, err := d.openAudit()
+	if err != nil {
+		return nil, err
+	}
 	model := query.NewReadModel(query.Config{Partitions: d.config.Topics.Partitions, Logger: d.logger})
 	group.Go(func() error { return resolver.Run(ctx) })
 	group.Go(func() (err error) {
 		defer closeStore(ctx, persistence, &err)
 		return model.Follow(ctx, d.client, d.names, query.Source{Restore: persistence.Restore, LoadSnapshot: persistence.LoadSnapshot})
 	})
-	return query.NewHandler(query.HandlerConfig{Model: model, Keys: keys, Identities: identitiesOf(resolver), Authorised: d.config.engineAuthorised, Registry: w.registry,
-		Logger: d.logger, Audit: d.audit, Ready: func(context.Context) error {
+	return query.NewHandler(query.HandlerConfig{Model: model, Keys: keys, Identities: identitiesOf(resolver, d.config.Identities.Provisional),
+		Limits: d.config.Identities.IdentityLimits, Authorised: d.allowed.engine, Registry: w.registry, Logger: d.logger, Audit: log.Append, Ready: func(context.Context) error {
 			select {
 			case <-resolver.Ready():
 				return nil
@@ -140,8 +145,9 @@ func (w *webStages) queryHandler(ctx context.Context, group *errgroup.Group, key
 		}})
 }
 
-// identitiesOf lets the query service ask the registry.
-func identitiesOf(resolver *pseudonymize.Resolver) query.Identities {
+// identitiesOf lets the query service ask the registry. Unless provisional ones
+// are wanted, too, it gives tokens of learners that a roster knows.
+func identitiesOf(resolver *pseudonymize.Resolver, provisional bool) query.Identities {
 	return query.Identities{
 		Tokens: func(_ context.Context, purpose keyring.Purpose, school string, identifiers []query.Identifier) ([]answer.Token, error) {
 			aliases := make([]raw.Identity, len(identifiers))
@@ -155,7 +161,9 @@ func identitiesOf(resolver *pseudonymize.Resolver) query.Identities {
 			resolutions, err := resolver.Resolve(nil, purpose, aliases)
 			tokens := make([]answer.Token, len(resolutions))
 			for i := range resolutions {
-				tokens[i] = resolutions[i].Token
+				if resolutions[i].Rostered || provisional {
+					tokens[i] = resolutions[i].Token
+				}
 			}
 			return tokens, err
 		},

@@ -18,6 +18,7 @@ var allowed = map[string][]string{
 	"internal/answer":     {"internal/column"},
 	"internal/seal":       {},
 	"internal/access":     {},
+	"internal/audit":      {},
 	"internal/stream":     {"internal/answer"},
 	"internal/deadletter": {"internal/seal", "internal/stream"},
 	"internal/engine":     {"internal/stream"},
@@ -40,7 +41,7 @@ var allowed = map[string][]string{
 	"store/export": {"store", "transform", "transform/filter", "internal/answer"},
 
 	"query": {"transform", "transform/filter", "transform/filter/…", "pseudonymize", "pseudonymize/…",
-		"internal/answer", "internal/column", "internal/stream", "internal/access"},
+		"internal/answer", "internal/column", "internal/stream", "internal/access", "internal/audit"},
 
 	"bench":   {everything},
 	"bench/…": {"bench", everything},
