@@ -226,21 +226,29 @@ var errNotYet = errors.New("not yet")
 
 // try gets a path that may not answer yet.
 func (s *system) try(path, key string) ([]byte, error) {
-	request, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, s.url()+path, nil)
+	return s.send(http.MethodGet, path, key, "", nil)
+}
+
+// send makes a request that may be refused.
+func (s *system) send(method, path, key, media string, body []byte) ([]byte, error) {
+	request, err := http.NewRequestWithContext(s.t.Context(), method, s.url()+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
 	request.Header.Set("Authorization", "Bearer "+key)
+	if media != "" {
+		request.Header.Set("Content-Type", media)
+	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		return nil, err
 	}
 	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
+	reply, err := io.ReadAll(response.Body)
 	if err == nil && response.StatusCode != http.StatusOK {
 		err = fmt.Errorf("%w: status %s", errNotYet, response.Status)
 	}
-	return body, err
+	return reply, err
 }
 
 func (s *system) do(h *hunt, request *http.Request, key string) []byte {

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -75,8 +76,16 @@ func TestReadme(t *testing.T) {
 	question := []byte(between(t, readme, "-d '", "'"))
 	var reply struct{ Tokens []*string }
 	enginetest.Eventually(t, time.Minute, "the learner has a token and percentiles", func() error {
-		if err := json.Unmarshal(s.post(hunt, "/v1/pseudonyms", keys["engine"], question), &reply); err != nil || len(reply.Tokens) != 1 || reply.Tokens[0] == nil {
-			return errNotYet
+		if reply.Tokens == nil {
+			body, err := s.send(http.MethodPost, "/v1/pseudonyms", keys["engine"], "application/json", question)
+			if err != nil {
+				return err
+			}
+			var answered struct{ Tokens []*string }
+			if err := json.Unmarshal(body, &answered); err != nil || len(answered.Tokens) != 1 || answered.Tokens[0] == nil {
+				return errNotYet
+			}
+			reply = answered
 		}
 		_, err := s.try("/v1/learners/"+*reply.Tokens[0]+"/percentiles", keys["engine"])
 		return err
