@@ -87,7 +87,7 @@ func (p *pipeline) topicSpecs() []stream.TopicSpec {
 	t := p.topics
 	specs := []stream.TopicSpec{{Name: t.ItemSums, Partitions: 1}, {Name: t.Items, Partitions: 1}}
 	for _, name := range []string{t.Raw, t.Answers, t.Registry, t.Skills, t.DeadLetters} {
-		specs = append(specs, stream.TopicSpec{Name: name, Partitions: p.partitions})
+		specs = append(specs, stream.TopicSpec{Name: name, Partitions: p.partitions, Unsynced: name == t.Skills})
 	}
 	return specs
 }

@@ -66,7 +66,7 @@ func (m *ReadModel) Follow(ctx context.Context, client *stream.Client, topics st
 }
 
 func (m *ReadModel) followOnce(ctx context.Context, client *stream.Client, topics stream.Topics, source Source) error {
-	from, err := m.load(ctx, source)
+	from, err := m.load(ctx, client, topics.Skills, source)
 	if err != nil {
 		return err
 	}
@@ -93,7 +93,7 @@ func (m *ReadModel) followOnce(ctx context.Context, client *stream.Client, topic
 // load puts the durable states into the model and returns the offset of `skills`
 // to follow from, per partition. Offsets are those of the checkpoint, and the
 // states may be newer: what is applied twice changes nothing.
-func (m *ReadModel) load(ctx context.Context, source Source) ([]int64, error) {
+func (m *ReadModel) load(ctx context.Context, client *stream.Client, skills string, source Source) ([]int64, error) {
 	version, snapshot, err := source.LoadSnapshot(ctx, 0)
 	if err != nil {
 		return nil, fmt.Errorf("load item snapshot: %w", err)
@@ -110,8 +110,8 @@ func (m *ReadModel) load(ctx context.Context, source Source) ([]int64, error) {
 			}
 			m.ApplySkills(&restored.Skills)
 			raise(&m.applied[partition], restored.RawOffset)
-			from[partition] = restored.SkillsOffset + 1
-			return nil
+			from[partition], _, err = transform.SkillsFrom(ctx, client, skills, partition, &restored)
+			return err
 		})
 	}
 	return from, group.Wait()

@@ -110,7 +110,7 @@ func (h *handler) Start(ctx context.Context, assignment *stream.Assignment) (nex
 	}
 	r.mark, r.position = restored.RawOffset, restored.Position
 	r.answersOffset, r.skillsOffset, r.version = restored.AnswersOffset, restored.SkillsOffset, restored.SnapshotVersion
-	if err := r.readSkills(ctx); err != nil {
+	if err := r.readSkills(ctx, &restored); err != nil {
 		return 0, err
 	}
 	if restored.RawOffset >= 0 {

@@ -41,16 +41,50 @@ type recorded struct {
 	complete  bool // all its messages are there
 }
 
+// SkillsFrom returns the offset of `skills` to read a partition from after its
+// durable state was restored, and where the log ends. Messages before it say
+// nothing that is newer.
+//
+// It is what follows the offset in the state. But `skills` is not synced: after a
+// loss of power the log may end before that offset, and go on from there with
+// messages that are newer than the state. Then it is further back.
+func SkillsFrom(ctx context.Context, client *stream.Client, topic string, partition int, restored *Restored) (from, end int64, err error) {
+	first, end, err := client.Offsets(ctx, topic, partition)
+	if err != nil {
+		return 0, 0, err
+	}
+	from = max(first, min(restored.SkillsOffset+1, end))
+	var batch stream.Batch
+	for step := int64(1); from > first; step *= 2 {
+		if err := client.Fetch(ctx, topic, partition, from-1, 5*time.Second, &batch); err != nil {
+			return 0, 0, err
+		}
+		if len(batch.Messages) == 0 {
+			return 0, 0, fmt.Errorf("read %s/%d: nothing at offset %d, before the end", topic, partition, from-1)
+		}
+		rawOffset, err := batch.Messages[0].Int64(stream.HeaderRawOffset)
+		if err != nil {
+			return 0, 0, err
+		}
+		if rawOffset <= restored.RawOffset {
+			break
+		}
+		from = max(first, from-step)
+	}
+	return from, end, nil
+}
+
 // readSkills reads the messages of `skills` after the durable state.
-func (r *run) readSkills(ctx context.Context) error {
+func (r *run) readSkills(ctx context.Context, restored *Restored) error {
 	topic := r.config.Topics.Skills
-	first, end, err := r.config.Client.Offsets(ctx, topic, r.partition)
+	next, end, err := SkillsFrom(ctx, r.config.Client, topic, r.partition, restored)
 	if err != nil {
 		return err
 	}
-	next := max(first, r.skillsOffset+1)
-	if next > end {
-		return fmt.Errorf("read %s/%d: the store has offset %d, the log ends at %d: the topic was made anew", topic, r.partition, r.skillsOffset, end)
+	if end <= r.skillsOffset {
+		r.config.Logger.WarnContext(ctx, "the log ends before what the store has of it: power was lost or the topic made anew; going on from the store",
+			"topic", topic, "partition", r.partition, "end", end, "stored", r.skillsOffset)
+		r.skillsOffset = end - 1
 	}
 	var batch stream.Batch
 	for next < end {

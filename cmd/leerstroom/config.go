@@ -195,11 +195,13 @@ func (c *configuration) topic(name string, partitions int, retention time.Durati
 // coreTopics are those that every deployment has.
 func (c *configuration) coreTopics() []stream.TopicSpec {
 	names := c.names()
+	skills := c.topic(names.Skills, c.Topics.Partitions, c.Topics.Retention)
+	skills.Unsynced = true // the answers make them again
 	return []stream.TopicSpec{
 		c.topic(names.Raw, c.Topics.Partitions, c.Topics.Retention),
 		c.topic(names.Answers, c.Topics.Partitions, c.Topics.Retention),
 		c.topic(names.Registry, c.Topics.Partitions, 0),
-		c.topic(names.Skills, c.Topics.Partitions, c.Topics.Retention),
+		skills,
 		c.topic(names.ItemSums, 1, c.Topics.Retention),
 		c.topic(names.Items, 1, c.Topics.Retention),
 		c.topic(names.DeadLetters, c.Topics.Partitions, c.Topics.Retention),

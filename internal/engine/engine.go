@@ -11,13 +11,15 @@
 // Clients reach it through a gate in this process, see gate.go, and it is started
 // again when it dies.
 //
-// Embedded Kafka runs in this process and keeps its log on disk.
+// Embedded Kafka runs in this process and keeps its log on disk. What it tells is
+// on the disk before it is told, see disk.go.
 //
 // Both listen on loopback only. What they keep lies below Config.DataDir, which
 // nobody else may read:
 //
 //	kafka/                 segments, offsets of groups
 //	kafka-port             port of the last run
+//	kafka-boot             run of the system that last wrote to kafka/, see torn.go
 //	kafka-watermarks.json  next offset of every partition, see watermarks.go
 //	clickhouse/data/       tables
 //	clickhouse/backups/    what BACKUP may write and RESTORE may read
@@ -65,6 +67,8 @@ type KafkaConfig struct {
 	// on disk. Death of the process loses nothing then either, loss of power
 	// may. It is for tests and measurements.
 	UnsyncedWrites bool `yaml:"unsynced_writes"`
+
+	sync func(*os.File) error // of the embedded broker; nil outside of tests
 }
 
 // ClickHouseConfig says where ClickHouse is and who we are there.

@@ -73,6 +73,9 @@ func (b *Broker) begin(config Config) error {
 	if err := readJSON(b.marks, &marks); err != nil {
 		return err
 	}
+	if err := mendTorn(config.DataDir, b.logger); err != nil {
+		return err
+	}
 	if err := marks.restore(b.dir); err != nil {
 		return err
 	}
@@ -89,6 +92,9 @@ func (b *Broker) begin(config Config) error {
 	if err := writePorts(remembered, ports{Native: portOf(listener)}); err != nil {
 		return errors.Join(err, listener.Close())
 	}
+	if !config.Kafka.UnsyncedWrites {
+		listener = &heldListener{Listener: listener, disk: newDisk(b.dir, config.Kafka.sync, b.logger)}
+	}
 	if b.cluster, err = kfake.NewCluster(brokerOptions(config, listener, b.logger)...); err != nil {
 		return err // it has closed the listener
 	}
@@ -102,7 +108,7 @@ func (b *Broker) begin(config Config) error {
 }
 
 func brokerOptions(config Config, listener net.Listener, logger *slog.Logger) []kfake.Opt {
-	options := []kfake.Opt{
+	return []kfake.Opt{
 		kfake.NumBrokers(1),
 		kfake.DataDir(filepath.Join(config.DataDir, kafkaDir)),
 		kfake.ListenFn(func(string, string) (net.Listener, error) { return listener, nil }),
@@ -120,10 +126,6 @@ func brokerOptions(config Config, listener net.Listener, logger *slog.Logger) []
 			"offsets.retention.minutes": strconv.Itoa(math.MaxInt32),
 		}),
 	}
-	if !config.Kafka.UnsyncedWrites {
-		options = append(options, kfake.SyncWrites())
-	}
-	return options
 }
 
 // Close stops the broker and writes down what it holds in memory.

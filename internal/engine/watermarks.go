@@ -1,13 +1,10 @@
 package engine
 
 import (
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io/fs"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -37,9 +34,10 @@ type partitionMark struct {
 type brokerTopics struct {
 	Version int `json:"version"`
 	Topics  []struct {
-		Name       string `json:"name"`
-		ID         string `json:"id"`
-		Partitions int    `json:"partitions"`
+		Name       string            `json:"name"`
+		ID         string            `json:"id"` // base64
+		Partitions int               `json:"partitions"`
+		Configs    map[string]string `json:"configs"`
 	} `json:"topics"`
 }
 
@@ -88,7 +86,7 @@ func (w watermarks) restore(dir string) error {
 			if m.Next == 0 || p >= t.Partitions {
 				continue
 			}
-			at := filepath.Join(dir, "partitions", fmt.Sprintf("%s-%d", url.PathEscape(t.Name), p))
+			at := partitionDir(dir, t.Name, int32(p))
 			if err := restorePartition(at, m.Next); err != nil {
 				return fmt.Errorf("restore next offset of %s/%d: %w", t.Name, p, err)
 			}
@@ -141,8 +139,7 @@ func removeIfThere(path string) error {
 	return nil
 }
 
-// holdsBatch tells whether a segment begins with a whole record batch: offset (8
-// bytes), length of the rest (4), epoch (4), magic (1), CRC-32C of the rest (4).
+// holdsBatch tells whether a segment begins with a whole record batch.
 func holdsBatch(path string) (bool, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -153,21 +150,17 @@ func holdsBatch(path string) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("size of segment: %w", err)
 	}
-	const head = 21
-	var start [head]byte
-	if info.Size() < head {
+	if info.Size() < batchSmallest {
 		return false, nil
 	}
+	var start [batchSmallest]byte
 	if _, err := f.ReadAt(start[:], 0); err != nil {
 		return false, fmt.Errorf("read segment: %w", err)
 	}
-	size := int64(binary.BigEndian.Uint32(start[8:12])) + 12
-	if size < head || size > info.Size() {
-		return false, nil
-	}
-	rest := make([]byte, size-head)
-	if _, err := f.ReadAt(rest, head); err != nil {
+	content := make([]byte, min(info.Size(), batchSize(start[:])))
+	if _, err := f.ReadAt(content, 0); err != nil {
 		return false, fmt.Errorf("read segment: %w", err)
 	}
-	return crc32.Checksum(rest, crc32.MakeTable(crc32.Castagnoli)) == binary.BigEndian.Uint32(start[17:21]), nil
+	_, whole := wholeBatch(content)
+	return whole, nil
 }

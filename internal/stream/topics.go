@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"time"
 
@@ -17,6 +18,11 @@ type TopicSpec struct {
 	ReplicationFactor int           // 0 means 1
 	MinInsyncReplicas int           // 0 leaves the broker's setting
 	Retention         time.Duration // 0 keeps for ever
+
+	// Unsynced says that the last messages may be lost when power is, because
+	// they can be made again: a broker that syncs otherwise leaves the topic to
+	// the operating system.
+	Unsynced bool
 }
 
 // EnsureTopics creates what is missing. A topic that exists with another number
@@ -57,6 +63,9 @@ func (s TopicSpec) config() kafka.TopicConfig {
 		{ConfigName: "cleanup.policy", ConfigValue: "delete"},
 		{ConfigName: "retention.ms", ConfigValue: strconv.FormatInt(retention, 10)},
 		{ConfigName: "max.message.bytes", ConfigValue: strconv.Itoa(MaxMessageBytes + 1<<20)},
+	}
+	if s.Unsynced {
+		entries = append(entries, kafka.ConfigEntry{ConfigName: "flush.messages", ConfigValue: strconv.FormatInt(math.MaxInt64, 10)})
 	}
 	if s.MinInsyncReplicas > 0 {
 		entries = append(entries, kafka.ConfigEntry{ConfigName: "min.insync.replicas", ConfigValue: strconv.Itoa(s.MinInsyncReplicas)})
