@@ -10,22 +10,41 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// heldListener gives the embedded broker connections that hold replies back
-// until what they tell of is on the disk: the acknowledgement of messages, and
-// messages that are fetched. The latter because what a reader makes of a message
-// must not outlive it: after a loss of power its offset would go to another one.
+// heldListener gives the embedded broker its connections, none before the broker
+// has put away what may not be served any more. They hold replies back until what
+// they tell of is on the disk: the acknowledgement of messages, and messages that
+// are fetched. The latter because what a reader makes of a message must not
+// outlive it: after a loss of power its offset would go to another one.
 type heldListener struct {
 	net.Listener
-	disk *disk
+	disk *disk // nil holds nothing back
+
+	open, closed chan struct{}
+	once         sync.Once
+}
+
+func newHeldListener(listener net.Listener, disk *disk) *heldListener {
+	return &heldListener{Listener: listener, disk: disk, open: make(chan struct{}), closed: make(chan struct{})}
 }
 
 // Accept implements net.Listener.
 func (l *heldListener) Accept() (net.Conn, error) {
+	select {
+	case <-l.open:
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
 	conn, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
+	if err != nil || l.disk == nil {
+		return conn, err
 	}
 	return &heldConn{Conn: conn, disk: l.disk}, nil
+}
+
+// Close implements net.Listener.
+func (l *heldListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return l.Listener.Close()
 }
 
 // heldConn reads along with the requests, to know what a reply answers. The

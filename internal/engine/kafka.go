@@ -92,10 +92,11 @@ func (b *Broker) begin(config Config) error {
 	if err := writePorts(remembered, ports{Native: portOf(listener)}); err != nil {
 		return errors.Join(err, listener.Close())
 	}
+	held := newHeldListener(listener, nil)
 	if !config.Kafka.UnsyncedWrites {
-		listener = &heldListener{Listener: listener, disk: newDisk(b.dir, config.Kafka.sync, b.logger)}
+		held.disk = newDisk(b.dir, config.Kafka.sync, b.logger)
 	}
-	if b.cluster, err = kfake.NewCluster(brokerOptions(config, listener, b.logger)...); err != nil {
+	if b.cluster, err = kfake.NewCluster(brokerOptions(config, held, b.logger)...); err != nil {
 		return err // it has closed the listener
 	}
 	b.cluster.ControlKey(int16(kmsg.DeleteRecords), b.beforeDelete)
@@ -104,6 +105,7 @@ func (b *Broker) begin(config Config) error {
 		b.cluster.Close()
 		return err
 	}
+	close(held.open)
 	return nil
 }
 
