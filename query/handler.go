@@ -61,7 +61,7 @@ func NewHandler(config HandlerConfig) (*Handler, error) {
 		return nil, errors.New("serve queries: the read model is missing")
 	case config.Keys == nil:
 		return nil, errors.New("serve queries: the API keys are missing")
-	case config.Identities.Tokens == nil || config.Identities.Learner == nil || config.Identities.Present == nil:
+	case config.Identities.Tokens == nil || config.Identities.Learner == nil || config.Identities.Present == nil || config.Identities.Names == nil:
 		return nil, errors.New("serve queries: the identities are missing")
 	case config.Audit == nil:
 		return nil, errors.New("serve queries: the audit log is missing")
@@ -115,6 +115,7 @@ func (h *Handler) routes() []route {
 		{"GET /v1/learners/{token}/next-exercise", learnerRoles, []string{"goal", "target", "year_group"}, h.getNextExercise},
 		{"GET /v1/learners/{token}/percentiles", learnerRoles, nil, h.getLearnerPercentiles},
 		{"GET /v1/groups/{group}/overview", schoolRoles, []string{"school", "limit", "after"}, h.getGroupOverview},
+		{"POST /v1/groups/{group}/names", schoolRoles, nil, h.postGroupNames},
 		{"GET /v1/exercises", aggregateRoles, []string{"goal", "limit", "after"}, h.listExercises},
 		{"GET /v1/exercises/{id}", aggregateRoles, nil, h.getExercise},
 		{"GET /v1/percentiles", aggregateRoles, []string{"goal", "year_group"}, h.getPercentiles},

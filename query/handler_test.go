@@ -28,6 +28,7 @@ func TestStatuses(t *testing.T) {
 	s := newService(t, func(c *query.HandlerConfig) { c.Limits.IdentifiersPerSecond, c.Limits.IdentifiersBurst = 0.001, 1 })
 	next := pathOf(engine, 1, "next-exercise")
 	long := strings.Repeat("é", 257)
+	ours := `{"school":"12AB00"}`
 	one := `{"school":"12AB00","identifiers":[{"scheme":"las","value":"x"}]}`
 	for _, c := range []struct {
 		request
@@ -79,6 +80,20 @@ func TestStatuses(t *testing.T) {
 		{request{key: "school", path: "/v1/groups/9Z/overview?school=" + schoolA}, 404},
 		{request{key: "engine", path: "/v1/groups/5A/overview?school=" + schoolA}, 403},
 		{request{path: "/v1/groups/5A/overview?school=" + schoolA}, 401},
+		{request{key: "school", method: "POST", path: "/v1/groups/9Z/names", body: ours}, 404},
+		{request{key: "school", method: "POST", path: "/v1/groups/5A/names", body: ours}, 200},
+		{request{key: "school", method: "POST", path: "/v1/groups/5A/names", body: ours}, 429},
+		{request{key: "school-b", method: "POST", path: "/v1/groups/5A/names", body: ours}, 404},
+		{request{key: "school", method: "POST", path: "/v1/groups/5A/names", body: `{"school":"x"}`}, 400},
+		{request{key: "school", method: "POST", path: "/v1/groups/5A/names", body: `{"school":"12AB00","group":"5A"}`}, 400},
+		{request{key: "school", method: "POST", path: "/v1/groups/%00/names", body: ours}, 400},
+		{request{key: "school", method: "POST", path: "/v1/groups/5A/names?school=12AB00", body: ours}, 400},
+		{request{key: "school", method: "POST", path: "/v1/groups/5A/names", body: strings.Repeat(" ", 5<<10)}, 413},
+		{request{key: "school", method: "POST", path: "/v1/groups/5A/names", body: ours, header: map[string]string{"Content-Type": "text/csv"}}, 415},
+		{request{key: "engine", method: "POST", path: "/v1/groups/5A/names", body: ours}, 403},
+		{request{key: "analyst", method: "POST", path: "/v1/groups/5A/names", body: ours}, 403},
+		{request{method: "POST", path: "/v1/groups/5A/names", body: ours}, 401},
+		{request{key: "school", path: "/v1/groups/5A/names"}, 405},
 		{request{key: "analyst", path: "/v1/exercises?goal=optellen"}, 200},
 		{request{key: "engine", path: "/v1/exercises?goal=optellen&limit=1000"}, 200},
 		{request{key: "school", path: "/v1/exercises?goal=optellen&limit=1001"}, 400},
@@ -136,6 +151,7 @@ func TestStatuses(t *testing.T) {
 		{key: "engine", method: "POST", path: "/v1/pseudonyms", body: one},
 		{key: "engine", path: next}, {key: "engine", path: pathOf(engine, 1, "percentiles")},
 		{key: "school", path: "/v1/groups/5A/overview?school=" + schoolA},
+		{key: "school", method: "POST", path: "/v1/groups/5A/names", body: ours},
 	} {
 		if got := down.do(t, q).StatusCode; got != 503 {
 			t.Errorf("%s without registry = %d, want 503", q.path, got)
@@ -444,6 +460,8 @@ func TestNoIdentityComesOut(t *testing.T) {
 		{key: "analyst", path: "/v1/exercises/" + marked},
 		{key: "analyst", path: "/v1/exercises?goal=" + marked},
 		{key: "school", path: "/v1/groups/" + marked + "/overview?school=" + marked},
+		{key: "school", method: "POST", path: "/v1/groups/" + marked + "/names", body: `{"school":"12AB00"}`},
+		{key: "school", method: "POST", path: "/v1/groups/5A/names", body: `{"school":"` + canary + `"}`},
 		{key: "school", path: "/v1/groups/5A/overview?school=" + schoolA},
 		{path: "/" + marked}, {path: "/metrics"},
 	} {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 
 	"github.com/leerstroom/leerstroom/internal/answer"
+	"github.com/leerstroom/leerstroom/pseudonymize"
 	"github.com/leerstroom/leerstroom/pseudonymize/keyring"
 )
 
@@ -38,7 +39,8 @@ func (i Identifier) MarshalText() ([]byte, error) { return []byte(i.redacted()),
 // takes.
 type Identities struct {
 	// Tokens returns the token of each identifier of a school for a purpose, the
-	// zero token for one that the registry does not know. It creates no learner.
+	// zero token for one that gets none: unknown, or known from answers alone where
+	// that is not enough. It creates no learner.
 	Tokens func(ctx context.Context, purpose keyring.Purpose, school string, identifiers []Identifier) ([]answer.Token, error)
 	// Learner returns the analytics tokens, newest key epoch first, and the school
 	// of the learner whom a token of a purpose means; no token when nobody is
@@ -47,4 +49,7 @@ type Identities struct {
 	// Present returns the tokens for a purpose of learners of one school, given
 	// by their analytics tokens; the zero token for one who is no longer known.
 	Present func(ctx context.Context, purpose keyring.Purpose, school string, analytics []answer.Token) ([]answer.Token, error)
+	// Names returns the names of the learners of one group of a school, as its
+	// roster has it, with their tokens for a purpose.
+	Names func(ctx context.Context, purpose keyring.Purpose, school, group string) ([]pseudonymize.NamedLearner, error)
 }

@@ -84,8 +84,7 @@ func (h *Handler) within(c *call, n int) (problem access.Problem, ok bool) {
 			Detail: "this key may make fewer of these requests per second"}, false
 	}
 	if wait, ok := h.limits.identifiers(c.caller.KeyID, n, now); !ok {
-		return access.Problem{Status: http.StatusTooManyRequests, Code: "too_many_identifiers", RetryAfter: wait,
-			Detail: "this key may resolve fewer identifiers per second"}, false
+		return tooManyIdentifiers(wait), false
 	}
 	return access.Problem{}, true
 }

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -24,7 +25,9 @@ import (
 	"github.com/leerstroom/leerstroom/internal/access"
 	"github.com/leerstroom/leerstroom/internal/answer"
 	"github.com/leerstroom/leerstroom/internal/audit"
+	"github.com/leerstroom/leerstroom/pseudonymize"
 	"github.com/leerstroom/leerstroom/pseudonymize/keyring"
+	"github.com/leerstroom/leerstroom/pseudonymize/vault"
 	"github.com/leerstroom/leerstroom/query"
 	"github.com/leerstroom/leerstroom/transform"
 )
@@ -41,6 +44,9 @@ func away() query.Identities {
 			return nil, "", errAway
 		},
 		Present: func(context.Context, keyring.Purpose, string, []answer.Token) ([]answer.Token, error) {
+			return nil, errAway
+		},
+		Names: func(context.Context, keyring.Purpose, string, string) ([]pseudonymize.NamedLearner, error) {
 			return nil, errAway
 		},
 	}
@@ -93,6 +99,16 @@ func (r *registry) identities() query.Identities {
 				}
 			}
 			return out, nil
+		},
+		Names: func(_ context.Context, p keyring.Purpose, school, group string) (named []pseudonymize.NamedLearner, err error) {
+			for n, s := range r.schools {
+				if s == school && group == "5A" && n < 3 {
+					name := vault.Name{First: fmt.Sprint(canary, " ", n), Last: "Voorbeeld", Group: group, YearGroup: uint8(n)}
+					named = append(named, pseudonymize.NamedLearner{Token: purposeToken(p, n), Name: name})
+				}
+			}
+			slices.SortFunc(named, func(a, b pseudonymize.NamedLearner) int { return strings.Compare(a.First, b.First) })
+			return named, nil
 		},
 	}
 }

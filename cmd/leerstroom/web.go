@@ -173,5 +173,6 @@ func identitiesOf(resolver *pseudonymize.Resolver, provisional bool) query.Ident
 		Present: func(_ context.Context, purpose keyring.Purpose, _ string, analytics []answer.Token) ([]answer.Token, error) {
 			return resolver.Present(purpose, analytics)
 		},
+		Names: resolver.Names,
 	}
 }
