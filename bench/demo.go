@@ -36,6 +36,9 @@ type DemoConfig struct {
 	// Fsck runs the consistency check: a verdict of one line, and an error when
 	// anything differs.
 	Fsck func(ctx context.Context) (verdict string, err error)
+	// Refit fits all difficulties anew and publishes them as a new scale: a verdict
+	// of one line.
+	Refit func(ctx context.Context) (verdict string, err error)
 	// Export writes difficulties as Parquet and returns the path of the file.
 	Export func(ctx context.Context) (path string, err error)
 
@@ -88,7 +91,7 @@ func Demo(ctx context.Context, config DemoConfig) (*Report, error) {
 	}
 	d := &demo{config: &config, workload: w, report: &Report{}, api: newAPIClient(config.BaseURL, config.EngineKey)}
 	for _, step := range []func(context.Context) error{
-		d.push, d.await, d.fsck, d.difficulties, d.learner, d.export,
+		d.push, d.await, d.refit, d.fsck, d.difficulties, d.learner, d.export,
 	} {
 		if err := step(ctx); err != nil {
 			return d.report, fmt.Errorf("demo: %w", err)
@@ -175,6 +178,16 @@ func poll(ctx context.Context, every time.Duration, done func() (bool, error)) e
 			return err
 		}
 	}
+}
+
+// refit runs before the checks, so that they judge what stands after it.
+func (d *demo) refit(ctx context.Context) error {
+	verdict, err := d.config.Refit(ctx)
+	if err != nil {
+		return fmt.Errorf("refit: %w", err)
+	}
+	d.report.Refit = verdict
+	return nil
 }
 
 func (d *demo) fsck(ctx context.Context) error {

@@ -43,6 +43,7 @@ type Report struct {
 	Acknowledged         time.Duration // until the last acknowledgement
 	Elapsed              time.Duration // until all was stored and scored
 	RowsPerSecond        float64       // end to end
+	Refit                string
 	Fsck                 string
 	Correlation          float64 // of estimated with true difficulty
 	Exercises            int     // that the correlation is about
@@ -75,6 +76,7 @@ func (r *Report) WriteText(w io.Writer) error {
 	b := bufio.NewWriter(w)
 	fmt.Fprintf(b, "end to end    %s rows/s: %s answers and %s test results in %.2f s (acknowledged after %.2f s)\n",
 		grouped(r.RowsPerSecond), grouped(float64(r.Answers)), grouped(float64(r.TestResults)), r.Elapsed.Seconds(), r.Acknowledged.Seconds())
+	fmt.Fprintf(b, "refit         %s\n", r.Refit)
 	fmt.Fprintf(b, "fsck          %s\n", strings.ReplaceAll(strings.TrimSpace(r.Fsck), "\n", "\n              "))
 	fmt.Fprintf(b, "difficulty    r = %.3f between estimated and true difficulty of %d exercises\n", r.Correlation, r.Exercises)
 	fmt.Fprintf(b, "learner       %s\n", r.Token)

@@ -203,11 +203,8 @@ func (r *itemReader) handle(messages []stream.Message) error {
 		if version > current+1 {
 			return fmt.Errorf("read items at offset %d: version %d follows %d: %w", message.Offset, version, current, errGap)
 		}
-		if err := message.CheckDigest(); err != nil {
+		if err := r.decoder.Snapshot(message, &r.rows); err != nil {
 			return err
-		}
-		if err := r.decoder.Items(message.Value, &r.rows); err != nil {
-			return fmt.Errorf("read items at offset %d: %w", message.Offset, err)
 		}
 		r.model.ApplySnapshot(version, &r.rows)
 	}

@@ -76,8 +76,8 @@ func (i *items) apply(version uint64, rows *transform.SnapshotRows) {
 	if version <= i.version.Load() {
 		return
 	}
-	if rows.Scale != nil && rows.Scale.Head != nil {
-		head := *rows.Scale.Head
+	if rows.Scale != nil {
+		head := rows.Scale.Head
 		i.head.Store(&head)
 	}
 	touched := map[*domain][]*Item{}

@@ -202,6 +202,17 @@ func TestSnapshots(t *testing.T) {
 			t.Errorf("LoadSnapshot(%d) = %d, %v, %v, want %d, %v", atMost, version, got, err, wantVersion, want)
 		}
 	}
+	scaleOf := func(atMost uint64) string {
+		t.Helper()
+		_, rows, err := s.LoadSnapshot(t.Context(), atMost)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rows.Scale == nil {
+			return "none"
+		}
+		return fmt.Sprintf("%d %v %.2f", rows.Scale.Number, rows.Scale.Links, rows.Scale.Head.Weights[2])
+	}
 	load(0, 0, map[string]float64{})
 	save(1, "p:a", "p:b")
 	save(2, "p:b", "p:c")
@@ -209,6 +220,18 @@ func TestSnapshots(t *testing.T) {
 	load(0, 3, map[string]float64{"p:a": 1, "p:b": 2, "p:c": 2})
 	load(2, 2, map[string]float64{"p:a": 1, "p:b": 2, "p:c": 2})
 	load(1, 1, map[string]float64{"p:a": 1, "p:b": 1})
+	for number := uint64(1); number <= 2; number++ {
+		scale := &transform.Scale{Number: number, Links: []transform.GoalLink{{Goal: "g", Answers: 7, Exercises: 3, Slope: 0.5, Shift: -0.25, ShiftError: 0.125}, {Goal: "h"}}}
+		scale.Head.Weights[2] = float64(number) / 4
+		if err := s.SaveSnapshot(t.Context(), 3+number, &transform.SnapshotRows{Scale: scale}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for atMost, want := range map[uint64]string{3: "none", 4: "1 [{g 7 3 0.5 -0.25 0.125} {h 0 0 0 0 0}] 0.25", 0: "2 [{g 7 3 0.5 -0.25 0.125} {h 0 0 0 0 0}] 0.50"} {
+		if got := scaleOf(atMost); got != want {
+			t.Errorf("scale of versions up to %d = %s, want %s", atMost, got, want)
+		}
+	}
 }
 
 // TestLargeCheckpoint: skills of more rows than an insert holds, with more

@@ -17,6 +17,13 @@ const componentNone = 127
 // SaveSnapshot implements transform.Persistence. A version is one block, so that
 // it is there as a whole or not at all.
 func (s *Store) SaveSnapshot(ctx context.Context, version uint64, rows *transform.SnapshotRows) error {
+	if rows.Scale != nil {
+		// First, so that no version is without the scale that it begins. One whose
+		// version never comes is passed over by LoadSnapshot.
+		if err := s.saveScale(ctx, version, rows.Scale); err != nil {
+			return fmt.Errorf("save item snapshot %d: %w", version, err)
+		}
+	}
 	b := newSnapshotBlock(s.config.Database)
 	b.append(version, rows)
 	if err := s.insert(ctx, &b.block); err != nil {
@@ -131,7 +138,7 @@ func (r *snapshotResult) appendTo(rows *transform.SnapshotRows) {
 // component and key.
 func (s *Store) LoadSnapshot(ctx context.Context, atMost uint64) (uint64, transform.SnapshotRows, error) {
 	var rows transform.SnapshotRows
-	if err := s.catchUp(ctx, "item_snapshots"); err != nil {
+	if err := s.catchUp(ctx, "item_snapshots", "scales"); err != nil {
 		return 0, rows, fmt.Errorf("load item snapshot: %w", err)
 	}
 	err := s.read(ctx, func() ch.Query {
@@ -149,6 +156,9 @@ func (s *Store) LoadSnapshot(ctx context.Context, atMost uint64) (uint64, transf
 		}
 	})
 	if err != nil {
+		return 0, rows, fmt.Errorf("load item snapshot at most %d: %w", atMost, err)
+	}
+	if rows.Scale, err = s.loadScale(ctx, rows.Version); err != nil {
 		return 0, rows, fmt.Errorf("load item snapshot at most %d: %w", atMost, err)
 	}
 	return rows.Version, rows, nil

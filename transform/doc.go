@@ -11,6 +11,9 @@
 //	             │          ▼
 //	          items ◀─ Reducer ◀─ item-sums
 //
+// A refit of the archive comes the way of the sums and becomes a version like any
+// other, one that begins a new scale (see Scale).
+//
 // Which snapshot a message was read against is recorded with its skills: a
 // message of `skills` stands when it landed where its writer expected it (see
 // Stands), so that of two workers that hold a partition at the same time only one

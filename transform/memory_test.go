@@ -248,6 +248,7 @@ func (m *memory) SaveSnapshot(_ context.Context, version uint64, rows *transform
 	for i := range copied.Key { // they may point into a message
 		copied.Key[i], copied.Goal[i], copied.Subject[i] = strings.Clone(copied.Key[i]), strings.Clone(copied.Goal[i]), strings.Clone(copied.Subject[i])
 	}
+	copied.Scale = rows.Scale
 	m.versions[version] = copied
 	return nil
 }
@@ -263,6 +264,9 @@ func (m *memory) LoadSnapshot(_ context.Context, atMost uint64) (version uint64,
 		version = v
 		// Later rows of a component come later: With and load take the last.
 		rows.AppendRange(&saved, 0, saved.Len())
+		if saved.Scale != nil {
+			rows.Scale = saved.Scale
+		}
 	}
 	return version, rows, nil
 }

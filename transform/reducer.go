@@ -117,8 +117,9 @@ type reduction struct {
 
 	estimates *Estimates
 	version   uint64
-	itemsNext int64 // where the next message of `items` will land if nobody else writes
-	answers   int64 // first answers since the last version, and since when there is news
+	scale     uint64 // newest, 0 = none
+	itemsNext int64  // where the next message of `items` will land if nobody else writes
+	answers   int64  // first answers since the last version, and since when there is news
 	news      bool
 	newsSince time.Time
 	unsettled [][]told // by partition, oldest first
@@ -166,7 +167,8 @@ func (r *reduction) loadVersions(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("load item snapshot: %w", err)
 	}
-	r.version = version
+	r.version, r.scale = version, 0
+	r.begun(&rows)
 	r.estimates.Load(&rows)
 	topic := r.config.Topics.Items
 	next, err := itemsOffset(ctx, r.config.Client, topic, version+1)
@@ -204,16 +206,20 @@ func (r *reduction) readVersion(ctx context.Context, m *stream.Message) error {
 	if uint64(version) != r.version+1 {
 		return fmt.Errorf("read item snapshots: version %d at offset %d after %d: versions are missing", version, m.Offset, r.version)
 	}
-	if err := m.CheckDigest(); err != nil {
+	if err := r.decoder.Snapshot(m, &r.items); err != nil {
 		return err
 	}
-	if err := r.decoder.Items(m.Value, &r.items); err != nil {
-		return fmt.Errorf("read item snapshot %d at offset %d: %w", version, m.Offset, err)
-	}
-	r.items.Version = uint64(version)
+	r.begun(&r.items)
 	r.estimates.Load(&r.items)
 	r.version = uint64(version)
 	return r.save(ctx, &r.items)
+}
+
+// begun notes the scale that a version begins.
+func (r *reduction) begun(rows *SnapshotRows) {
+	if rows.Scale != nil {
+		r.scale = rows.Scale.Number
+	}
 }
 
 func (r *reduction) save(ctx context.Context, rows *SnapshotRows) error {
@@ -236,6 +242,12 @@ func (r *reduction) Handle(ctx context.Context, messages []stream.Message) error
 	for i := range messages {
 		m := &messages[i]
 		r.next = m.Offset + 1
+		if string(m.Header(stream.HeaderSchema)) == SchemaScale {
+			if err := r.beginScale(ctx, m); err != nil {
+				return err
+			}
+			continue
+		}
 		if err := r.take(m); err != nil {
 			// Sums are absolute: those of a lost message come with the next change,
 			// or from the store.
@@ -309,36 +321,68 @@ func (r *reduction) publishDue(ctx context.Context) error {
 	return r.publish(ctx)
 }
 
-// publish makes the next version.
+// publish makes the next version of what has changed.
 func (r *reduction) publish(ctx context.Context) error {
 	rows := r.estimates.News()
+	if err := r.produce(ctx, rows); err != nil {
+		return err
+	}
+	r.estimates.Accept(rows)
+	r.answers, r.news = 0, false
+	r.noteNews(0)
+	return r.save(ctx, rows)
+}
+
+// beginScale makes the next version of a refit. One whose number has been used
+// was published before a crash, or another refit was faster; it is passed over.
+// Answers that the refit did not see are taken in again by the versions after it.
+func (r *reduction) beginScale(ctx context.Context, m *stream.Message) error {
+	rows := &SnapshotRows{}
+	err := r.decoder.Snapshot(m, rows)
+	if err == nil && (rows.Scale == nil || rows.Scale.Number > r.scale+1) {
+		err = fmt.Errorf("want scale %d", r.scale+1)
+	}
+	switch {
+	case err != nil:
+		r.reducer.malformed.Inc()
+		r.config.Logger.ErrorContext(ctx, "refit can't be used", "topic", r.config.Topics.ItemSums, "offset", m.Offset, "error", err)
+		return nil
+	case rows.Scale.Number <= r.scale:
+		r.config.Logger.InfoContext(ctx, "refit passed over", "scale", rows.Scale.Number, "newest", r.scale)
+		return nil
+	}
+	rows.own()
+	if err := r.produce(ctx, rows); err != nil {
+		return err
+	}
+	r.begun(rows)
+	r.estimates.Load(rows)
+	r.noteNews(0)
+	r.config.Logger.InfoContext(ctx, "new scale", "scale", r.scale, "version", r.version, "components", rows.Len(), "goals", len(rows.Scale.Links))
+	return r.save(ctx, rows)
+}
+
+// produce appends the next version to the log.
+func (r *reduction) produce(ctx context.Context, rows *SnapshotRows) error {
 	rows.Version = r.version + 1
-	out, err := r.encoder.AppendItems(r.out[:0], rows)
+	message, err := r.encoder.snapshotMessage(r.out[:0], SchemaItems, rows)
 	if err != nil {
 		return fmt.Errorf("publish item snapshot %d: %w", rows.Version, err)
 	}
-	r.out = out
-	base, err := r.config.Client.Produce(ctx, r.config.Topics.Items, 0, stream.Message{Value: out, Headers: []stream.Header{
-		{Key: stream.HeaderSchema, Value: []byte(SchemaItems)},
-		stream.Int64Header(stream.HeaderSnapshot, int64(rows.Version)),
-		stream.DigestHeader(out),
-	}})
+	r.out = message.Value
+	base, err := r.config.Client.Produce(ctx, r.config.Topics.Items, 0, message)
 	if err != nil {
 		return fmt.Errorf("publish item snapshot %d: %w", rows.Version, err)
 	}
 	if base != r.itemsNext {
-		if err := r.inspect(ctx, base, rows.Version, out); err != nil {
+		if err := r.inspect(ctx, base, rows.Version, message.Value); err != nil {
 			return fmt.Errorf("publish item snapshot %d: offset %d instead of %d: %w", rows.Version, base, r.itemsNext, err)
 		}
 	}
-	r.itemsNext = base + 1
-	r.version = rows.Version
-	r.estimates.Accept(rows)
-	r.answers, r.news = 0, false
-	r.noteNews(0)
+	r.itemsNext, r.version = base+1, rows.Version
 	r.reducer.versions.Inc()
 	r.reducer.rows.Add(float64(rows.Len()))
-	return r.save(ctx, rows)
+	return nil
 }
 
 // inspect reads what was written between the expected offset and base. The first

@@ -2,6 +2,7 @@ package transform
 
 import (
 	"context"
+	"strings"
 
 	"github.com/leerstroom/leerstroom/internal/answer"
 )
@@ -254,6 +255,15 @@ func (r *SnapshotRows) Reset() {
 		Component: r.Component[:0], Key: r.Key[:0], Goal: r.Goal[:0], Subject: r.Subject[:0],
 		Mean: r.Mean[:0], Variance: r.Variance[:0], Gradient: r.Gradient[:0],
 		Information: r.Information[:0], Answers: r.Answers[:0], ScoreSum: r.ScoreSum[:0],
+	}
+}
+
+// own copies the texts, which may point into a message.
+func (r *SnapshotRows) own() {
+	for _, texts := range [][]string{r.Key, r.Goal, r.Subject} {
+		for i := range texts {
+			texts[i] = strings.Clone(texts[i])
+		}
 	}
 }
 

@@ -13,6 +13,7 @@ type page [pageSize]filter.Gaussian
 // Means are difficulties: higher is harder, for the global component too.
 type Snapshot struct {
 	version uint64
+	scale   uint64             // newest refit in it, 0 = none
 	prior   [3]filter.Gaussian // by Component, of what the snapshot doesn't hold
 	items   pages
 	goals   pages
@@ -67,7 +68,10 @@ func (s *Snapshot) shared(item, goal filter.Gaussian) filter.Shared {
 
 // With returns the version that the rows describe. The receiver stays as it is.
 func (s *Snapshot) With(catalog *Catalog, rows *SnapshotRows) *Snapshot {
-	next := &Snapshot{version: rows.Version, prior: s.prior, global: s.global}
+	next := &Snapshot{version: rows.Version, scale: s.scale, prior: s.prior, global: s.global}
+	if rows.Scale != nil {
+		next.scale = rows.Scale.Number
+	}
 	items, goals := copyOnWrite{shared: s.items}, copyOnWrite{shared: s.goals}
 	for i := range rows.Component {
 		value := filter.Gaussian{Mean: rows.Mean[i], Variance: rows.Variance[i]}

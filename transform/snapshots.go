@@ -68,18 +68,26 @@ func NewSnapshots(config SnapshotsConfig) (*Snapshots, error) {
 	s := &Snapshots{config: config, ready: make(chan struct{}), arrival: make(chan struct{}), decoder: NewDecoder(), kept: make(map[uint64]*Snapshot)}
 	version := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "leerstroom_transform_snapshot_version", Help: "Newest version of the item snapshot that this process has."},
-		func() float64 {
-			if newest := s.newest.Load(); newest != nil {
-				return float64(newest.version)
-			}
-			return 0
-		})
+		s.measure(func(newest *Snapshot) uint64 { return newest.version }))
+	scale := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "leerstroom_transform_scale_number", Help: "Newest scale of difficulties that this process has, 0 before the first refit."},
+		s.measure(func(newest *Snapshot) uint64 { return newest.scale }))
 	s.dropped = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "leerstroom_transform_snapshot_messages_dropped_total", Help: "Messages of the topic items that repeat a version."})
-	if err := register(config.Registry, version, s.dropped); err != nil {
+	if err := register(config.Registry, version, scale, s.dropped); err != nil {
 		return nil, err
 	}
 	return s, nil
+}
+
+// measure reads a number of the newest version for a gauge.
+func (s *Snapshots) measure(read func(newest *Snapshot) uint64) func() float64 {
+	return func() float64 {
+		if newest := s.newest.Load(); newest != nil {
+			return float64(read(newest))
+		}
+		return 0
+	}
 }
 
 func register(registry prometheus.Registerer, collectors ...prometheus.Collector) error {
@@ -302,7 +310,7 @@ func (s *Snapshots) follow(_ context.Context, _ int, messages []stream.Message) 
 		case uint64(version) > newest.version+1:
 			return fmt.Errorf("follow item snapshots: version %d at offset %d after %d: versions are missing", version, m.Offset, newest.version)
 		}
-		if err := s.decode(m, uint64(version)); err != nil {
+		if err := s.decoder.Snapshot(m, &s.rows); err != nil {
 			return err
 		}
 		next := newest.With(s.config.Catalog, &s.rows)
@@ -313,16 +321,5 @@ func (s *Snapshots) follow(_ context.Context, _ int, messages []stream.Message) 
 		s.arrival = make(chan struct{})
 		s.mu.Unlock()
 	}
-	return nil
-}
-
-func (s *Snapshots) decode(m *stream.Message, version uint64) error {
-	if err := m.CheckDigest(); err != nil {
-		return err
-	}
-	if err := s.decoder.Items(m.Value, &s.rows); err != nil {
-		return fmt.Errorf("read item snapshot %d at offset %d: %w", version, m.Offset, err)
-	}
-	s.rows.Version = version
 	return nil
 }

@@ -131,7 +131,7 @@ func (s *served) publish(head bool) {
 	rows.Version = s.version
 	if head {
 		s.scale++
-		rows.Scale = &transform.Scale{Number: s.scale, Answers: int64(s.answers), Head: &s.trainer.Head}
+		rows.Scale = &transform.Scale{Number: s.scale, Head: s.trainer.Head}
 	}
 	s.estimates.Accept(rows)
 	s.snapshot = s.snapshot.With(s.catalog, rows)

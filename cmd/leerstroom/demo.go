@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/leerstroom/leerstroom/bench"
@@ -161,6 +162,14 @@ func (d *deployment) check(ctx context.Context, flags *demoFlags, config bench.D
 	bars := newProgress(stderr)
 	config.Answers, config.TestResults, config.Progress = flags.answers, flags.testResults, bars.set
 	config.Stored, config.Fsck = archive.stored, d.fsckVerdict
+	config.Refit = func(ctx context.Context) (string, error) {
+		var out strings.Builder
+		if err := d.refit(ctx, refitAnswers, time.Minute, func(int, int) {}, &out); err != nil {
+			return "", err
+		}
+		lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+		return fmt.Sprintf("%d goals; %s", len(lines)-2, lines[len(lines)-1]), nil
+	}
 	config.Export = func(ctx context.Context) (string, error) {
 		return d.exportDifficulty(ctx, d.layout.path("exports", "difficulty"))
 	}

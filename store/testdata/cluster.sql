@@ -335,6 +335,26 @@ COMMENT 'Every version of the difficulties, as what it changes'
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+CREATE TABLE IF NOT EXISTS leerstroom.scales ON CLUSTER scholen
+(
+    number UInt64 COMMENT 'of the scale, from 1' CODEC(Delta, LZ4),
+    goal LowCardinality(String) COMMENT 'leerdoel whose difficulties were refit',
+    version UInt64 COMMENT 'of the item snapshot that the scale begins with',
+    answers Int64 COMMENT 'first answers that the refit used',
+    exercises Int64 COMMENT 'opgaven that link it to the estimates before it',
+    slope Float64 COMMENT 'spread of the difficulties before by that of the refit; told, not applied',
+    shift Float64 COMMENT 'logits, added to the refit so that zero stays where it was',
+    shift_error Float64 COMMENT 'standard error of shift',
+    head Array(Float64) COMMENT 'weights that correct predictions from this version on',
+    written_at DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'when this row was written'
+)
+ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database}/scales', '{replica}')
+ORDER BY (number, goal)
+SETTINGS min_bytes_for_wide_part = 67108864, fsync_after_insert = 1, fsync_part_directory = 1, replicated_deduplication_window = 0, storage_policy = 'ssd'
+COMMENT 'Refits of difficulties: scales, with the constants that link each to the one before'
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 CREATE VIEW IF NOT EXISTS leerstroom.item_components ON CLUSTER scholen
 AS SELECT
     s.component AS component, s.key AS key, argMax(s.goal, s.version) AS goal, argMax(s.subject, s.version) AS subject,
