@@ -40,16 +40,6 @@ func (m *ReadModel) isUnknownSubject(index uint32) bool {
 	return index == noDomain || m.catalogue.subjects.at(index).name == ""
 }
 
-// skillOf returns the skill that a layer of a learner stands for.
-func (m *ReadModel) skillOf(l *learner, inner *layer, now time.Time) filter.Gaussian {
-	subject := inner.subject
-	if inner.kind == transform.LayerSubject {
-		subject = inner.key
-	}
-	layers := m.layersOf(l, inner.kind, subject, inner.key, now)
-	return layers.Skill()
-}
-
 // newcomer returns the layers of a learner of whom nothing is known: the mean of
 // the year group when that is large enough to be shown.
 func (m *ReadModel) newcomer(yearGroup uint8) (out filter.Learner) {

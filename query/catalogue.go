@@ -24,6 +24,8 @@ type domain struct {
 	measure atomic.Pointer[measure]
 	given   atomic.Uint64 // selections from the bank, halved with its counters
 	halving sync.Mutex    // held while the exposure counters are halved
+
+	publishing sync.Mutex // held while a live distribution is told
 }
 
 // norm returns the histogram of a year group, made on first use.

@@ -21,6 +21,10 @@ type Source struct {
 	// LoadSnapshot returns the newest values of all components in the versions up
 	// to atMost (0 = all), and the newest version.
 	LoadSnapshot func(ctx context.Context, atMost uint64) (uint64, transform.SnapshotRows, error)
+	// NormVersions and LoadNorm return the frozen norms that there are, and one of
+	// them. nil means that there are none.
+	NormVersions func(ctx context.Context) ([]transform.NormVersion, error)
+	LoadNorm     func(ctx context.Context, version transform.NormVersion) (*transform.FrozenNorm, error)
 }
 
 // errGap says that a version of the item snapshot is missing in the topic.
@@ -32,6 +36,9 @@ const (
 	longestPause = 10 * time.Second
 	loadWorkers  = 4
 )
+
+// normInterval is how often is looked for norms that were frozen since.
+const normInterval = 30 * time.Second
 
 // followed is one round of loading and following.
 type followed struct{ skills, items *stream.Tail }
@@ -87,6 +94,7 @@ func (m *ReadModel) followOnce(ctx context.Context, client *stream.Client, topic
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return round.skills.Run(ctx) })
 	group.Go(func() error { return round.items.Run(ctx) })
+	group.Go(func() error { return m.followNorms(ctx, source) })
 	return group.Wait()
 }
 
@@ -99,6 +107,9 @@ func (m *ReadModel) load(ctx context.Context, client *stream.Client, skills stri
 		return nil, fmt.Errorf("load item snapshot: %w", err)
 	}
 	m.ApplySnapshot(version, &snapshot)
+	if err := m.loadNorms(ctx, source); err != nil {
+		return nil, err
+	}
 	from := make([]int64, m.config.Partitions)
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(loadWorkers)
@@ -115,6 +126,49 @@ func (m *ReadModel) load(ctx context.Context, client *stream.Client, skills stri
 		})
 	}
 	return from, group.Wait()
+}
+
+// loadNorms takes in frozen norms that are new, and forgets those that are gone.
+func (m *ReadModel) loadNorms(ctx context.Context, source Source) error {
+	if source.NormVersions == nil || source.LoadNorm == nil {
+		return nil
+	}
+	versions, err := source.NormVersions(ctx)
+	if err != nil {
+		return fmt.Errorf("load norms: %w", err)
+	}
+	m.retainNorms(versions)
+	for _, v := range versions {
+		if m.frozen.Load().has(&v) {
+			continue
+		}
+		n, err := source.LoadNorm(ctx, v)
+		if err == nil {
+			err = m.AddNorm(n)
+		}
+		if err != nil {
+			return fmt.Errorf("load norms: %w", err)
+		}
+		m.config.Logger.InfoContext(ctx, "norm taken in", "name", v.Name, "version", v.Version, "groups", v.GroupCount)
+	}
+	return nil
+}
+
+// followNorms looks for new norms until ctx ends. What is there is served while
+// the store is away.
+func (m *ReadModel) followNorms(ctx context.Context, source Source) error {
+	ticker := time.NewTicker(normInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+			if err := m.loadNorms(ctx, source); err != nil && ctx.Err() == nil {
+				m.config.Logger.WarnContext(ctx, "norms can't be read, trying again", "error", err)
+			}
+		}
+	}
 }
 
 // Ready tells whether the model holds everything that was in the topics when it

@@ -28,6 +28,9 @@ type HandlerConfig struct {
 	Authorised func(engine, school string) bool
 	// Limits of what a key may have turned into tokens or names.
 	Limits IdentityLimits
+	// History tells where learners stood at a moment. nil means that no history is
+	// kept: growth is unknown.
+	History History
 	// Ready tells why the process is not ready apart from the read model. nil
 	// asks nothing.
 	Ready func(context.Context) error
@@ -113,12 +116,14 @@ func (h *Handler) routes() []route {
 	return []route{
 		{"POST /v1/pseudonyms", learnerRoles, nil, h.postPseudonyms},
 		{"GET /v1/learners/{token}/next-exercise", learnerRoles, []string{"goal", "target", "year_group"}, h.getNextExercise},
-		{"GET /v1/learners/{token}/percentiles", learnerRoles, nil, h.getLearnerPercentiles},
-		{"GET /v1/groups/{group}/overview", schoolRoles, []string{"school", "limit", "after"}, h.getGroupOverview},
+		{"GET /v1/learners/{token}/percentiles", learnerRoles, append([]string{"levels"}, normParams...), h.getLearnerPercentiles},
+		{"GET /v1/learners/{token}/history", learnerRoles, []string{"levels"}, h.getLearnerHistory},
+		{"GET /v1/groups/{group}/overview", schoolRoles,
+			append([]string{"school", "goal", "since", "levels", "limit", "after"}, normParams...), h.getGroupOverview},
 		{"POST /v1/groups/{group}/names", schoolRoles, nil, h.postGroupNames},
 		{"GET /v1/exercises", aggregateRoles, []string{"goal", "limit", "after"}, h.listExercises},
 		{"GET /v1/exercises/{id}", aggregateRoles, nil, h.getExercise},
-		{"GET /v1/percentiles", aggregateRoles, []string{"goal", "year_group"}, h.getPercentiles},
+		{"GET /v1/percentiles", aggregateRoles, append([]string{"goal", "year_group"}, normParams...), h.getPercentiles},
 		{"GET /healthz", nil, nil, h.getHealth},
 		{"GET /readyz", nil, nil, h.getReadiness},
 		{"GET /openapi.json", nil, nil, h.getOpenapiJSON},

@@ -110,6 +110,26 @@ func TestStatuses(t *testing.T) {
 		{request{key: "analyst", path: "/v1/percentiles?goal=optellen&year_group=5"}, 200},
 		{request{key: "analyst", path: "/v1/percentiles?goal=optellen&year_group=4"}, 404},
 		{request{key: "analyst", path: "/v1/percentiles?goal=romeinse%20cijfers&year_group=5"}, 404},
+		{request{key: "analyst", path: "/v1/percentiles?goal=optellen&year_group=5&norm=live"}, 200},
+		{request{key: "analyst", path: "/v1/percentiles?goal=optellen&year_group=5&norm=2025-2026-E"}, 404},
+		{request{key: "analyst", path: "/v1/percentiles?goal=optellen&year_group=5&moment=E"}, 404},
+		{request{key: "analyst", path: "/v1/percentiles?goal=optellen&year_group=5&norm=live&moment=E"}, 400},
+		{request{key: "analyst", path: "/v1/percentiles?goal=optellen&year_group=5&norm=live&version=1"}, 400},
+		{request{key: "analyst", path: "/v1/percentiles?goal=optellen&year_group=5&version=1"}, 400},
+		{request{key: "analyst", path: "/v1/percentiles?goal=optellen&year_group=5&norm=2025-2027-E"}, 400},
+		{request{key: "analyst", path: "/v1/percentiles?goal=optellen&year_group=5&moment=X"}, 400},
+		{request{key: "engine", path: pathOf(engine, 1, "percentiles") + "?levels=i-v&norm=live"}, 200},
+		{request{key: "engine", path: pathOf(engine, 1, "percentiles") + "?levels=x"}, 400},
+		{request{key: "engine", path: pathOf(engine, 1, "history") + "?levels=a-e"}, 200},
+		{request{key: "engine", path: pathOf(engine, 60, "history")}, 200},
+		{request{key: "engine", path: pathOf(engine, 1, "history") + "?norm=live"}, 400},
+		{request{key: "engine-b", path: pathOf(engine, 1, "history")}, 404},
+		{request{key: "analyst", path: pathOf(engine, 1, "history")}, 403},
+		{request{path: pathOf(engine, 1, "history")}, 401},
+		{request{key: "school", path: "/v1/groups/5A/overview?since=2025-2026-E&goal=optellen&school=" + schoolA}, 200},
+		{request{key: "school", path: "/v1/groups/5A/overview?since=2026-2027-E&school=" + schoolA}, 400},
+		{request{key: "school", path: "/v1/groups/5A/overview?limit=201&school=" + schoolA}, 400},
+		{request{key: "school", path: "/v1/groups/5A/overview?norm=2025-2026-E&school=" + schoolA}, 404},
 		{request{key: "analyst", path: "/v1/percentiles?goal=optellen"}, 400},
 		{request{key: "analyst", path: "/v1/percentiles?year_group=5"}, 400},
 		{request{key: "analyst", path: "/v1/percentiles?goal=optellen&year_group=5", header: map[string]string{"Accept": "image/png"}}, 406},
@@ -150,6 +170,7 @@ func TestStatuses(t *testing.T) {
 	for _, q := range []request{
 		{key: "engine", method: "POST", path: "/v1/pseudonyms", body: one},
 		{key: "engine", path: next}, {key: "engine", path: pathOf(engine, 1, "percentiles")},
+		{key: "engine", path: pathOf(engine, 1, "history")},
 		{key: "school", path: "/v1/groups/5A/overview?school=" + schoolA},
 		{key: "school", method: "POST", path: "/v1/groups/5A/names", body: ours},
 	} {
@@ -274,7 +295,11 @@ func TestNormsInThreeForms(t *testing.T) {
 		Goal      string
 		YearGroup int `json:"year_group"`
 		Learners  int
-		Skill     []float64
+		Skill     []*float64
+		Norm      struct {
+			Kind, Name string
+			Version    int
+		}
 	}
 	if err := json.Unmarshal([]byte(readAll(t, get(""))), &norm); err != nil {
 		t.Fatal(err)
@@ -282,13 +307,29 @@ func TestNormsInThreeForms(t *testing.T) {
 	if norm.Goal != "optellen" || norm.YearGroup != 5 || norm.Learners != 60 || len(norm.Skill) != 99 {
 		t.Fatalf("norm = %+v", norm)
 	}
+	if norm.Norm.Kind != "live" || norm.Norm.Name != "live" || norm.Norm.Version != 1 {
+		t.Errorf("norm = %+v, want live on version 1 of the difficulties", norm.Norm)
+	}
+	// Of 60 learners, 10 lie in every 17 points.
+	told := []int{}
+	for i, skill := range norm.Skill {
+		if skill != nil {
+			told = append(told, i+1)
+		}
+	}
+	if want := []int{17, 34, 51, 68}; !slices.Equal(told, want) {
+		t.Errorf("told percentiles = %v, want %v", told, want)
+	}
 	response := get("text/csv")
 	if got := response.Header.Get("Leerstroom-Learners"); got != "60" {
 		t.Errorf("Leerstroom-Learners = %q, want 60", got)
 	}
+	if got := response.Header.Get("Leerstroom-Norm"); got != "live.1" {
+		t.Errorf("Leerstroom-Norm = %q, want live.1", got)
+	}
 	lines := strings.Split(strings.TrimSpace(readAll(t, response)), "\n")
-	if len(lines) != 100 || lines[0] != "percentile,skill" || lines[50] != fmt.Sprintf("50,%v", norm.Skill[49]) {
-		t.Errorf("csv has %d lines, line 50 = %q, want 50,%v", len(lines), lines[50], norm.Skill[49])
+	if len(lines) != 100 || lines[0] != "percentile,skill" || lines[51] != fmt.Sprintf("51,%v", *norm.Skill[50]) || lines[50] != "50," {
+		t.Errorf("csv has %d lines, line 51 = %q, want 51,%v", len(lines), lines[51], *norm.Skill[50])
 	}
 	reader, err := ipc.NewReader(strings.NewReader(readAll(t, get("application/vnd.apache.arrow.stream;q=1, text/csv;q=.9"))))
 	if err != nil {
@@ -300,8 +341,8 @@ func TestNormsInThreeForms(t *testing.T) {
 	}
 	column := reader.Record().Column(1).(*array.Float64)
 	for i, want := range norm.Skill {
-		if got := column.Value(i); got != want {
-			t.Errorf("arrow percentile %d = %v, want %v", i+1, got, want)
+		if got := column.Value(i); column.IsNull(i) != (want == nil) || want != nil && got != *want {
+			t.Errorf("arrow percentile %d = %v, null %v, want %v", i+1, got, column.IsNull(i), want)
 		}
 	}
 	if i := reader.Schema().Metadata().FindKey("learners"); i < 0 || reader.Schema().Metadata().Values()[i] != "60" {
@@ -484,49 +525,5 @@ func TestNoIdentityComesOut(t *testing.T) {
 	}
 	if got := fmt.Sprintf("%v %+v %s %q %#v", query.Identifier{Scheme: "las", Value: canary}, query.Identifier{Value: canary}, query.Identifier{Value: canary}, query.Identifier{Value: canary}, query.Identifier{Value: canary}); strings.Contains(got, canary) {
 		t.Errorf("an identifier prints as %s", got)
-	}
-}
-
-func TestGroupOverview(t *testing.T) {
-	t.Parallel()
-	s := newService(t, nil)
-	seen, after := 0, ""
-	for page := 0; page < 10; page++ {
-		var reply struct {
-			Learners []struct {
-				Learner     string
-				Percentiles []struct {
-					Layer      string
-					Goal       *string
-					Percentile *float64
-				}
-			}
-			Next *string
-		}
-		path := "/v1/groups/5A/overview?limit=6&school=" + schoolA
-		if after != "" {
-			path += "&after=" + after
-		}
-		if err := json.Unmarshal([]byte(readAll(t, s.do(t, request{key: "school", path: path}))), &reply); err != nil {
-			t.Fatal(err)
-		}
-		for _, l := range reply.Learners {
-			if l.Learner <= after {
-				t.Errorf("learner %s comes after %s", l.Learner, after)
-			}
-			after = l.Learner
-			seen++
-			for _, p := range l.Percentiles {
-				if shown := p.Percentile != nil; shown == (p.Goal != nil && *p.Goal == "romeinse cijfers") {
-					t.Errorf("learner %s: percentile of %s %v shown = %v", l.Learner, p.Layer, p.Goal, shown)
-				}
-			}
-		}
-		if reply.Next == nil {
-			break
-		}
-	}
-	if seen != 20 {
-		t.Errorf("the overview has %d learners, want 20", seen)
 	}
 }

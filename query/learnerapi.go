@@ -176,40 +176,49 @@ type percentileReply struct {
 	Low        *float64   `json:"low"`
 	High       *float64   `json:"high"`
 	Learners   *int64     `json:"learners"`
+	Level      *level     `json:"level"`
 }
 
 type learnerReply struct {
 	Learner     string            `json:"learner"`
 	YearGroup   *uint8            `json:"year_group"`
+	Norm        normReply         `json:"norm"`
 	Percentiles []percentileReply `json:"percentiles"`
 }
 
-// newLearnerReply writes a standing out, overall first, then subjects, then
-// goals, each by name. A layer whose subject or goal is unknown has no name to
-// ask for and is left out.
-func newLearnerReply(token string, s *Standing) learnerReply {
-	out := learnerReply{Learner: token, Percentiles: make([]percentileReply, 0, len(s.Percentiles))}
-	if s.YearGroup > 0 {
-		out.YearGroup = &s.YearGroup
-	}
-	slices.SortFunc(s.Percentiles, func(a, b Percentile) int {
-		return cmp.Or(cmp.Compare(a.Layer, b.Layer), strings.Compare(a.Key, b.Key))
-	})
-	for i := range s.Percentiles {
-		p := &s.Percentiles[i]
-		if p.Key == "" && p.Layer != transform.LayerOverall {
-			continue
-		}
-		out.Percentiles = append(out.Percentiles, newPercentileReply(p))
+// newLearnerReply writes a standing out.
+func newLearnerReply(token string, s *Standing, scale *levelScale) learnerReply {
+	out := learnerReply{Learner: token, YearGroup: yearGroupShown(s.YearGroup), Norm: newNormReply(&s.Norm), Percentiles: []percentileReply{}}
+	for _, p := range named(s.Percentiles) {
+		out.Percentiles = append(out.Percentiles, newPercentileReply(p, scale))
 	}
 	return out
 }
 
-func newPercentileReply(p *Percentile) percentileReply {
-	out := percentileReply{Layer: p.Layer.String(), Answers: p.Answers, Skill: skillReply{
-		Value: rounded(p.Skill, 1e4), SE: rounded(p.SE, 1e4),
-		Low: rounded(p.Skill-band90*p.SE, 1e4), High: rounded(p.Skill+band90*p.SE, 1e4),
-	}}
+func yearGroupShown(yearGroup uint8) *uint8 {
+	if yearGroup == 0 {
+		return nil
+	}
+	return &yearGroup
+}
+
+// named returns what has a name to ask for: overall first, then subjects, then
+// goals, each by name. A layer whose subject or goal is unknown is left out.
+func named(percentiles []Percentile) []*Percentile {
+	out := make([]*Percentile, 0, len(percentiles))
+	for i := range percentiles {
+		if p := &percentiles[i]; p.Key != "" || p.Layer == transform.LayerOverall {
+			out = append(out, p)
+		}
+	}
+	slices.SortFunc(out, func(a, b *Percentile) int {
+		return cmp.Or(cmp.Compare(a.Layer, b.Layer), strings.Compare(a.Key, b.Key))
+	})
+	return out
+}
+
+func newPercentileReply(p *Percentile, scale *levelScale) percentileReply {
+	out := percentileReply{Layer: p.Layer.String(), Answers: p.Answers, Skill: newSkillReply(p.Skill, p.SE)}
 	switch p.Layer {
 	case transform.LayerSubject:
 		out.Subject = &p.Key
@@ -217,19 +226,33 @@ func newPercentileReply(p *Percentile) percentileReply {
 		out.Subject, out.Goal = &p.Subject, &p.Key
 	}
 	if p.Shown {
-		value, low, high := rounded(p.Percentile, 100), rounded(p.Low, 100), rounded(p.High, 100)
-		out.Percentile, out.Low, out.High, out.Learners = &value, &low, &high, &p.Learners
+		value, low, high, learners := rounded(p.Percentile, 100), rounded(p.Low, 100), rounded(p.High, 100), sizeShown(p.Learners)
+		out.Percentile, out.Low, out.High, out.Learners = &value, &low, &high, &learners
+		out.Level = scale.level(p.Percentile, p.Low, p.High)
 	}
 	return out
 }
 
+func newSkillReply(skill, se float64) skillReply {
+	return skillReply{Value: rounded(skill, 1e4), SE: rounded(se, 1e4),
+		Low: rounded(skill-band90*se, 1e4), High: rounded(skill+band90*se, 1e4)}
+}
+
 func (h *Handler) getLearnerPercentiles(c *call) error {
+	scale := c.params.levels()
+	choice, err := h.norm(c)
+	if err != nil {
+		return err
+	}
 	token, err := h.learner(c)
 	if err != nil {
 		return err
 	}
-	standing, _ := h.model.Standing(token) // nobody yet: no percentiles yet
-	return c.sendJSON(newLearnerReply(c.r.PathValue("token"), &standing))
+	standing, ok := h.model.StandingBy(token, choice)
+	if !ok { // nobody yet: no percentiles yet
+		standing.Norm = h.model.used(choice, h.model.config.Now())
+	}
+	return c.sendJSON(newLearnerReply(c.r.PathValue("token"), &standing, scale))
 }
 
 // sendJSON writes a reply of the standard encoder.

@@ -28,7 +28,7 @@ type layer struct {
 	lastAt   uint32 // seconds since 1970
 	key      uint32 // index of the subject or goal
 	subject  uint32 // index of the subject of a goal
-	bin      uint16 // where the learner counts in the norm histogram
+	at       place  // where the learner counts in the norm histogram
 	slow     uint16 // running averages of the score …
 	fast     uint16
 	kind     transform.Layer
@@ -114,7 +114,9 @@ type learnerShard struct {
 	index  map[answer.Token]uint32
 	chunks []*[learnerChunk]learner
 	count  uint32
-	_      [64]byte // the next lock lies in another cache line
+	// estimates is memory of who holds the lock for writing.
+	estimates []filter.Estimate
+	_         [64]byte // the next lock lies in another cache line
 }
 
 // ref names a learner for as long as the process lives: shard, then slot.

@@ -27,6 +27,12 @@ type Config struct {
 	// Seed sets the random draws. The same seed, learner state and exposure give
 	// the same exercise.
 	Seed uint64
+	// Calendar says at which moments of the school year norms are frozen. Without
+	// moments it has the defaults.
+	Calendar transform.Calendar
+	// NormValidity is how old a frozen norm may be to be taken without being asked
+	// for. 0 means 800 days: two school years and a summer.
+	NormValidity time.Duration
 	// Logger receives what an operator should know. nil discards.
 	Logger *slog.Logger
 }
@@ -41,6 +47,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.RandomShare == 0 {
 		c.RandomShare = 0.1
+	}
+	if len(c.Calendar.Moments) == 0 {
+		c.Calendar.Moments = transform.DefaultMoments()
+	}
+	if c.NormValidity == 0 {
+		c.NormValidity = 800 * 24 * time.Hour
 	}
 	if c.Now == nil {
 		c.Now = time.Now
@@ -60,6 +72,7 @@ type ReadModel struct {
 	learners    *learners
 	groups      groups
 	items       *items
+	frozen      atomic.Pointer[frozenNorms]
 	unknownGoal *domain        // of which nothing is known
 	applied     []atomic.Int64 // per partition: newest raw offset that is in the states, -1 for none
 	following   atomic.Pointer[followed]
@@ -123,7 +136,8 @@ func (m *ReadModel) applyLearner(rows *transform.SkillRows, first, last int) {
 	for i := first; i < last; i++ {
 		m.applyRow(l, rows, i)
 	}
-	m.count(l, yearGroup)
+	s.estimates = m.estimates(l, s.estimates[:0], time.Time{})
+	m.count(l, yearGroup, s.estimates)
 	if after := (groupKey{l.school, l.group}); !known || before != after {
 		m.groups.move(refOf(shard, slot), before, after, known)
 	}
@@ -148,7 +162,7 @@ func (m *ReadModel) applyRow(l *learner, rows *transform.SkillRows, i int) {
 	target := l.find(kind, key)
 	if target == nil {
 		target = l.grow()
-		target.kind, target.key, target.bin = kind, key, unplaced
+		target.kind, target.key, target.at.bin = kind, key, unplaced
 	} else if position <= target.position {
 		return
 	}
@@ -177,21 +191,29 @@ func (m *ReadModel) applyRow(l *learner, rows *transform.SkillRows, i int) {
 
 // count moves the learner in the norm histograms to where its skills are now. A
 // step of the overall layer moves every skill that stands on it.
-func (m *ReadModel) count(l *learner, yearGroup uint8) {
+func (m *ReadModel) count(l *learner, yearGroup uint8, estimates []filter.Estimate) {
+	mark := l.token.Bytes()[1]
 	for i := range l.layers {
 		inner := &l.layers[i]
-		bin := int(transform.Bin(l.meanOf(inner)))
-		d := m.domainOf(inner)
-		switch {
-		case inner.bin == unplaced:
-			d.norm(l.yearGroup).add(bin, 1)
-		case yearGroup != l.yearGroup:
-			d.norm(yearGroup).add(int(inner.bin), -1)
-			d.norm(l.yearGroup).add(bin, 1)
-		default:
-			d.norm(l.yearGroup).move(int(inner.bin), bin)
+		to := place{transform.Bin(l.meanOf(inner)), transform.VarianceClass(estimates[i].Skill)}
+		if to == inner.at && yearGroup == l.yearGroup {
+			continue
 		}
-		inner.bin = uint16(bin)
+		d := m.domainOf(inner)
+		h := d.norm(l.yearGroup)
+		switch {
+		case inner.at.bin == unplaced:
+			h.add(to, 1)
+		case yearGroup != l.yearGroup:
+			before := d.norm(yearGroup)
+			before.add(inner.at, -1)
+			before.touch(mark)
+			h.add(to, 1)
+		default:
+			h.move(inner.at, to)
+		}
+		h.touch(mark)
+		inner.at = to
 	}
 }
 

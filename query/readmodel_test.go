@@ -57,7 +57,7 @@ func viewOf(m *query.ReadModel, learners int) (v view) {
 	}
 	for _, goal := range []string{"optellen", "aftrekken"} {
 		for yearGroup := range uint8(9) {
-			d, _ := m.Distribution(goal, yearGroup)
+			d, _ := m.Distribution(goal, yearGroup, query.NormChoice{})
 			v.norms = append(v.norms, d)
 		}
 	}
@@ -171,7 +171,7 @@ func TestReadingWhileWriting(t *testing.T) {
 						t.Errorf("percentile = %+v", p)
 					}
 				}
-				m.Distribution("optellen", 5)
+				m.Distribution("optellen", 5, query.NormChoice{})
 				m.Group(schoolA, "5A")
 			}
 		}()

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/getkin/kin-openapi/openapi3filter"
@@ -111,6 +112,27 @@ func (r *registry) identities() query.Identities {
 			return named, nil
 		},
 	}
+}
+
+// history says that learners 0 to 39 stood lower in June, on 20 answers, and that
+// the others had not begun.
+func (r *registry) history(_ context.Context, school string, learners []answer.Token, day transform.Day) ([]transform.DailySkill, error) {
+	june := transform.DayOf(2026, time.June, 20)
+	var rows []transform.DailySkill
+	for _, learner := range learners {
+		for n := range 40 {
+			if token(n) != learner || r.schools[n] != school || day < june {
+				continue
+			}
+			of := transform.DailySkill{Learner: learner, YearGroup: 4, Day: june, Position: 1, Answers: 20, Variance: 0.2}
+			overall, subject, goal := of, of, of
+			overall.Layer, overall.Mean = transform.LayerOverall, float64(n%20)/10-2
+			subject.Layer, subject.Key, subject.Subject = transform.LayerSubject, "rekenen", "rekenen"
+			goal.Layer, goal.Key, goal.Subject = transform.LayerGoal, "optellen", "rekenen"
+			rows = append(rows, overall, subject, goal)
+		}
+	}
+	return rows, nil
 }
 
 // lockedBuffer is a log that several goroutines write.
@@ -216,7 +238,7 @@ func newService(t testing.TB, change func(*query.HandlerConfig)) *service {
 	s.model.ApplySnapshot(1, rows)
 	s.newKeys(t)
 	config := query.HandlerConfig{
-		Model: s.model, Keys: s.openKeys(t), Identities: r.identities(),
+		Model: s.model, Keys: s.openKeys(t), Identities: r.identities(), History: r.history,
 		Logger: slog.New(slog.NewTextHandler(s.log, nil)), Audit: s.audit.append,
 	}
 	if change != nil {

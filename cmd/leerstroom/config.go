@@ -7,6 +7,7 @@ import (
 	"os"
 	"regexp"
 	"time"
+	_ "time/tzdata" // days begin in Dutch time, also where the machine knows no zones
 
 	"github.com/goccy/go-yaml"
 	"github.com/leerstroom/leerstroom/ingest"
@@ -15,6 +16,7 @@ import (
 	"github.com/leerstroom/leerstroom/internal/engine"
 	"github.com/leerstroom/leerstroom/internal/stream"
 	"github.com/leerstroom/leerstroom/query"
+	"github.com/leerstroom/leerstroom/transform"
 )
 
 // configuration is everything that a deployment can set, in one YAML file.
@@ -48,6 +50,8 @@ type configuration struct {
 	Identities identitiesConfig `yaml:"identities"`
 	// Audit says how long the log of who saw which learners is kept.
 	Audit audit.Config `yaml:"audit"`
+	// Norms say at which moments of the school year norms are frozen.
+	Norms normsConfig `yaml:"norms"`
 
 	path string // of the file; empty = none
 }
@@ -65,6 +69,26 @@ type identitiesConfig struct {
 	// answers alone. For a trial without rosters: it lets a publisher make learners
 	// up.
 	Provisional bool `yaml:"provisional"`
+}
+
+// normsConfig is the calendar of norms.
+type normsConfig struct {
+	// Moments of the school year (default M, 01-10 to 02-28, and E, 05-15 to 06-30).
+	Moments []transform.Moment `yaml:"moments"`
+	// Validity is how old a frozen norm may be to be used without being asked for
+	// (default 19200h: two school years and a summer).
+	Validity time.Duration `yaml:"validity"`
+}
+
+// dutchTime is where school days begin and end.
+const dutchTime = "Europe/Amsterdam"
+
+func (n *normsConfig) calendar() transform.Calendar {
+	location, err := time.LoadLocation(dutchTime)
+	if err != nil {
+		panic("load time zone: " + err.Error()) // it is embedded
+	}
+	return transform.Calendar{Moments: n.Moments, Location: location}
 }
 
 // topicsConfig says how topics are named and made.
@@ -120,6 +144,12 @@ func (c *configuration) setDefaults() {
 	}
 	c.Identities.SetDefaults()
 	c.Audit.SetDefaults()
+	if len(c.Norms.Moments) == 0 {
+		c.Norms.Moments = transform.DefaultMoments()
+	}
+	if c.Norms.Validity == 0 {
+		c.Norms.Validity = 800 * 24 * time.Hour
+	}
 }
 
 func (c *configuration) validate() error {
@@ -134,6 +164,13 @@ func (c *configuration) validate() error {
 		return errors.New("configuration: session_timeout: at least 1s, or a pause of the garbage collector moves partitions")
 	case c.NormInterval < time.Second:
 		return errors.New("configuration: norm_interval: at least 1s")
+	}
+	calendar := c.Norms.calendar()
+	if err := calendar.Validate(); err != nil {
+		return fmt.Errorf("configuration: norms: %w", err)
+	}
+	if c.Norms.Validity < 24*time.Hour {
+		return errors.New("configuration: norms.validity: at least 24h")
 	}
 	if err := c.Ingest.Validate(); err != nil {
 		return fmt.Errorf("configuration: ingest: %w", err)

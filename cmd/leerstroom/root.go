@@ -37,7 +37,16 @@ adaptive engines, analysts, teachers and researchers.
 	)
 	for group, commands := range map[string][]*cobra.Command{
 		"run":     {newDemoCommand(), newUpCommand(), newStageCommand("ingest"), newStageCommand("pseudonymize"), newStageCommand("transform"), newStageCommand("serve")},
-		"tend":    {newAPIKeyCommand(), newImportCommand(), newExportCommand(), newFsckCommand(), newRefitCommand(), newMigrateCommand(), newAuditCommand()},
+		"tend": {
+			newAPIKeyCommand(),
+			newImportCommand(),
+			newExportCommand(),
+			newNormsCommand(),
+			newRefitCommand(),
+			newFsckCommand(),
+			newMigrateCommand(),
+			newAuditCommand(),
+		},
 		"measure": {newBenchCommand(), newEvaluateCommand()},
 	} {
 		for _, c := range commands {

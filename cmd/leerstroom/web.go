@@ -128,14 +128,16 @@ func (w *webStages) queryHandler(ctx context.Context, group *errgroup.Group, key
 	if err != nil {
 		return nil, err
 	}
-	model := query.NewReadModel(query.Config{Partitions: d.config.Topics.Partitions, Logger: d.logger})
+	model := query.NewReadModel(query.Config{Partitions: d.config.Topics.Partitions, Calendar: d.config.Norms.calendar(),
+		NormValidity: d.config.Norms.Validity, Logger: d.logger})
 	group.Go(func() error { return resolver.Run(ctx) })
 	group.Go(func() (err error) {
 		defer closeStore(ctx, persistence, &err)
-		return model.Follow(ctx, d.client, d.names, query.Source{Restore: persistence.Restore, LoadSnapshot: persistence.LoadSnapshot})
+		return model.Follow(ctx, d.client, d.names, query.Source{Restore: persistence.Restore, LoadSnapshot: persistence.LoadSnapshot,
+			NormVersions: persistence.NormVersions, LoadNorm: persistence.LoadNorm})
 	})
 	return query.NewHandler(query.HandlerConfig{Model: model, Keys: keys, Identities: identitiesOf(resolver, d.config.Identities.Provisional),
-		Limits: d.config.Identities.IdentityLimits, Authorised: d.allowed.engine, Registry: w.registry, Logger: d.logger, Audit: log.Append, Ready: func(context.Context) error {
+		Limits: d.config.Identities.IdentityLimits, Authorised: d.allowed.engine, History: persistence.SkillsUntil, Registry: w.registry, Logger: d.logger, Audit: log.Append, Ready: func(context.Context) error {
 			select {
 			case <-resolver.Ready():
 				return nil
