@@ -28,7 +28,7 @@ func (s *Store) NormVersions(ctx context.Context) ([]transform.NormVersion, erro
 		var takenAt proto.ColInt64
 		var learners proto.ColUInt64
 		return ch.Query{
-			Body: "SELECT toString(name) AS norm, version, school_year, toString(moment) AS moment_name, toInt32(as_of) AS day, " +
+			Body: "SELECT CAST(name, 'String') AS norm, version, school_year, CAST(moment, 'String') AS moment_name, toInt32(as_of) AS day, " +
 				"toUnixTimestamp64Milli(taken_at) AS taken_ms, learners, norm_groups, growth_cells, digest FROM " +
 				s.table("norm_versions") + " FINAL ORDER BY norm, version",
 			Result: proto.Results{{Name: "norm", Data: &name}, {Name: "version", Data: &version}, {Name: "school_year", Data: &schoolYear},
