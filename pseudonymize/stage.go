@@ -28,6 +28,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/leerstroom/leerstroom/internal/deadletter"
 	"github.com/leerstroom/leerstroom/internal/seal"
 	"github.com/leerstroom/leerstroom/internal/stream"
@@ -46,10 +48,11 @@ type StageConfig struct {
 	Partitions  int // of every topic that is partitioned by school
 	Ring        *keyring.Ring
 	Vault       *vault.Vault
-	PrivateKeys []*seal.PrivateKey // that open raw; dead letters are sealed for the first
-	Engines     []EngineTopic      // adaptive engines that get answers of their own
-	SyncEvery   time.Duration      // how often changes of the registry by others and new keys are looked for; 0 means 1 s
-	FlushEvery  time.Duration      // how long the vault's table may lag behind; 0 means 5 s
+	PrivateKeys []*seal.PrivateKey     // that open raw; dead letters are sealed for the first
+	Engines     []EngineTopic          // adaptive engines that get answers of their own
+	SyncEvery   time.Duration          // how often changes of the registry by others and new keys are looked for; 0 means 1 s
+	FlushEvery  time.Duration          // how long the vault's table may lag behind; 0 means 5 s
+	DeadLetters *prometheus.CounterVec // counts dead letters; see deadletter.NewCounter. Nil counts nothing
 	Logger      *slog.Logger
 }
 
@@ -122,7 +125,7 @@ func NewStage(config StageConfig) (*Stage, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pseudonymize: %w", err)
 	}
-	s := &Stage{config: config, opener: opener, letters: &deadletter.Writer{Client: config.Client, Topic: config.Topics.DeadLetters, Sealer: sealer, Stage: stageName},
+	s := &Stage{config: config, opener: opener, letters: &deadletter.Writer{Client: config.Client, Topic: config.Topics.DeadLetters, Sealer: sealer, Stage: stageName, Written: config.DeadLetters},
 		keyIDs: make(map[seal.KeyID]bool)}
 	for _, k := range config.PrivateKeys {
 		s.keyIDs[k.Public().ID()] = true

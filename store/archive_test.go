@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"slices"
 	strs "strings"
 	"testing"
 	"time"
 
 	"github.com/leerstroom/leerstroom/internal/answer"
+	"github.com/leerstroom/leerstroom/internal/deadletter"
 	"github.com/leerstroom/leerstroom/store"
 	"github.com/leerstroom/leerstroom/transform"
 )
@@ -293,18 +295,23 @@ func TestTestResults(t *testing.T) {
 func TestDeadLetters(t *testing.T) {
 	t.Parallel()
 	s := openStore(t, quick)
-	letters := []store.DeadLetter{
-		{LetterPartition: 1, LetterOffset: 5, Topic: "raw", Partition: 1, Offset: 9, Stage: "pseudonymize", Reason: "seal-broken", Bytes: 100},
-		{LetterPartition: 1, LetterOffset: 4, Topic: "raw", Partition: 1, Offset: 8, Stage: "pseudonymize", Reason: "malformed", Bytes: 200},
-		{LetterPartition: 0, LetterOffset: 0, Topic: "answers", Partition: -1, Offset: -1, Stage: "", Reason: ""},
+	letters := []deadletter.Entry{
+		{LetterPartition: 1, LetterOffset: 5, Topic: "raw", Partition: 1, Offset: 9, Stage: "pseudonymize", Reason: "seal-broken", Bytes: 100, State: deadletter.Replayed, ReplayOffset: 12},
+		{LetterPartition: 1, LetterOffset: 4, Topic: "raw", Partition: 1, Offset: 8, Stage: "pseudonymize", Reason: "malformed", Bytes: 200, ReplayOffset: -1},
+		{LetterPartition: 0, LetterOffset: 0, Topic: "answers", Partition: -1, Offset: -1, Stage: "", Reason: "", State: deadletter.Purged, ReplayOffset: -1},
 	}
-	for range 2 {
-		if err := s.IndexDeadLetters(t.Context(), letters); err != nil {
+	// The stage enters a letter again after it has moved on.
+	entered := slices.Clone(letters)
+	for i := range entered {
+		entered[i].State, entered[i].ReplayOffset = deadletter.Waiting, -1
+	}
+	for _, entries := range [][]deadletter.Entry{entered, letters, entered} {
+		if err := s.IndexDeadLetters(t.Context(), entries); err != nil {
 			t.Fatal(err)
 		}
 	}
-	var got []store.DeadLetter
-	err := s.ListDeadLetters(t.Context(), func(l store.DeadLetter) error {
+	var got []deadletter.Entry
+	err := s.ListDeadLetters(t.Context(), func(l deadletter.Entry) error {
 		if time.Since(l.WrittenAt) > time.Minute {
 			t.Errorf("written at %v, want now", l.WrittenAt)
 		}
@@ -312,11 +319,11 @@ func TestDeadLetters(t *testing.T) {
 		got = append(got, l)
 		return nil
 	})
-	if want := []store.DeadLetter{letters[2], letters[1], letters[0]}; err != nil || !reflect.DeepEqual(got, want) {
+	if want := []deadletter.Entry{letters[2], letters[1], letters[0]}; err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("ListDeadLetters = %+v, %v, want %+v", got, err, want)
 	}
 	stop := errors.New("enough")
-	if err := s.ListDeadLetters(t.Context(), func(store.DeadLetter) error { return stop }); !errors.Is(err, stop) {
+	if err := s.ListDeadLetters(t.Context(), func(deadletter.Entry) error { return stop }); !errors.Is(err, stop) {
 		t.Errorf("ListDeadLetters = %v, want the caller's error", err)
 	}
 }

@@ -19,6 +19,7 @@ const (
 	typeContent   = proto.ColumnType("Enum8('answers' = 0, 'test_results' = 1, 'commands' = 2)")
 	typeLayer     = proto.ColumnType("Enum8('overall' = 0, 'subject' = 1, 'goal' = 2)")
 	typeComponent = proto.ColumnType("Enum8('item' = 0, 'goal' = 1, 'global' = 2)")
+	typeLetter    = proto.ColumnType("Enum8('waiting' = 0, 'replaying' = 1, 'replayed' = 2, 'purged' = 3)")
 	typeSnapshot  = proto.ColumnType("Enum8('item' = 0, 'goal' = 1, 'global' = 2, 'none' = 127)")
 )
 

@@ -12,19 +12,6 @@ import (
 	"github.com/leerstroom/leerstroom/internal/stream"
 )
 
-// DeadLetter says where a dead letter lies and why. The letter itself is sealed.
-type DeadLetter struct {
-	LetterPartition int   // partition of the topic of dead letters
-	LetterOffset    int64 // offset in it
-	Topic           string
-	Partition       int
-	Offset          int64 // of the message in Topic
-	Stage           string
-	Reason          string
-	Bytes           int       // size of the sealed letter
-	WrittenAt       time.Time // when it was entered in the index; set by ListDeadLetters
-}
-
 // DeadLetterHandler returns the handler that enters the letters of a partition
 // of the topic of dead letters in the index, for stream.ConsumerConfig. A letter
 // is entered before its offset is committed; entering it again changes nothing.
@@ -46,7 +33,7 @@ func (h *letterHandler) Start(_ context.Context, a *stream.Assignment) (int64, e
 
 // Handle implements stream.Handler.
 func (h *letterHandler) Handle(ctx context.Context, messages []stream.Message) error {
-	letters := make([]DeadLetter, 0, len(messages))
+	letters := make([]deadletter.Entry, 0, len(messages))
 	for i := range messages {
 		letter, err := h.read(&messages[i])
 		if err != nil {
@@ -63,8 +50,8 @@ func (h *letterHandler) Handle(ctx context.Context, messages []stream.Message) e
 
 // read takes the headers of a letter. A header that is missing is left empty:
 // also such a letter has to be found.
-func (h *letterHandler) read(m *stream.Message) (DeadLetter, error) {
-	letter := DeadLetter{LetterPartition: h.partition, LetterOffset: m.Offset, Partition: -1, Offset: -1, Bytes: len(m.Value),
+func (h *letterHandler) read(m *stream.Message) (deadletter.Entry, error) {
+	letter := deadletter.Entry{LetterPartition: h.partition, LetterOffset: m.Offset, Partition: -1, Offset: -1, ReplayOffset: -1, Bytes: len(m.Value),
 		Topic: string(m.Header(deadletter.HeaderTopic)), Stage: string(m.Header(deadletter.HeaderStage)), Reason: string(m.Header(deadletter.HeaderReason))}
 	if m.Header(deadletter.HeaderPartition) != nil {
 		partition, err := m.Int64(deadletter.HeaderPartition)
@@ -89,9 +76,9 @@ func (h *letterHandler) Idle(context.Context) error { return nil }
 // Stop implements stream.Handler.
 func (h *letterHandler) Stop() {}
 
-// IndexDeadLetters enters letters in the index and returns when they are
-// durable.
-func (s *Store) IndexDeadLetters(ctx context.Context, letters []DeadLetter) error {
+// IndexDeadLetters implements deadletter.Index. Of the entries of a letter, the
+// one that has come furthest stays.
+func (s *Store) IndexDeadLetters(ctx context.Context, letters []deadletter.Entry) error {
 	if len(letters) == 0 {
 		return nil
 	}
@@ -101,6 +88,10 @@ func (s *Store) IndexDeadLetters(ctx context.Context, letters []DeadLetter) erro
 	var offset proto.ColInt64
 	var bytes proto.ColUInt32
 	var topic, stage, reason wordColumn
+	state := enumColumn{is: typeLetter}
+	var replay proto.ColInt64
+	var written millisColumn
+	now := time.Now()
 	topic.init()
 	stage.init()
 	reason.init()
@@ -114,43 +105,52 @@ func (s *Store) IndexDeadLetters(ctx context.Context, letters []DeadLetter) erro
 		topic.appendWord(l.Topic)
 		stage.appendWord(l.Stage)
 		reason.appendWord(l.Reason)
+		state.ColUInt8 = append(state.ColUInt8, uint8(l.State))
+		replay = append(replay, l.ReplayOffset)
+		entered := l.WrittenAt
+		if entered.IsZero() {
+			entered = now
+		}
+		written.ColInt64 = append(written.ColInt64, entered.UnixMilli())
 	}
 	b := newBlock(s.config.Database, "dead_letters", column("letter_partition", &letterPartition), column("letter_offset", &letterOffset),
 		column("topic", &topic), column("partition", &partition), column("offset", &offset), column("stage", &stage),
-		column("reason", &reason), column("bytes", &bytes))
+		column("reason", &reason), column("bytes", &bytes), column("state", &state), column("replay_offset", &replay), column("written_at", &written))
 	if err := s.insert(ctx, &b); err != nil {
 		return fmt.Errorf("index %d dead letters: %w", len(letters), err)
 	}
 	return nil
 }
 
-// ListDeadLetters calls see for every letter of the index, oldest message first,
-// until it returns an error. A message that was given up twice because of a
+// ListDeadLetters implements deadletter.Index: it calls see for every letter, the
+// oldest message first, until it returns an error. A message that was given up twice because of a
 // crash has two letters.
-func (s *Store) ListDeadLetters(ctx context.Context, see func(DeadLetter) error) error {
-	var letters []DeadLetter
+func (s *Store) ListDeadLetters(ctx context.Context, see func(deadletter.Entry) error) error {
+	var letters []deadletter.Entry
 	err := s.read(ctx, func() ch.Query {
 		letters = nil
 		var letterPartition proto.ColUInt16
 		var letterOffset proto.ColUInt64
 		var partition proto.ColInt32
-		var offset, written proto.ColInt64
+		var offset, written, replay proto.ColInt64
+		var state proto.ColUInt8
 		var bytes proto.ColUInt32
 		topic, stage, reason := newWordResult(), newWordResult(), newWordResult()
 		return ch.Query{
-			Body: s.fill("SELECT letter_partition, letter_offset, topic, partition, offset, stage, reason, bytes, toUnixTimestamp64Milli(written_at) AS written" +
+			Body: s.fill("SELECT letter_partition, letter_offset, topic, partition, offset, stage, reason, bytes, toUInt8(state) AS state_number, replay_offset, toUnixTimestamp64Milli(written_at) AS written" +
 				" FROM {db}.dead_letters FINAL ORDER BY topic, partition, offset, letter_partition, letter_offset"),
 			Result: proto.Results{{Name: "letter_partition", Data: &letterPartition}, {Name: "letter_offset", Data: &letterOffset},
 				{Name: "topic", Data: topic}, {Name: "partition", Data: &partition}, {Name: "offset", Data: &offset}, {Name: "stage", Data: stage},
-				{Name: "reason", Data: reason}, {Name: "bytes", Data: &bytes}, {Name: "written", Data: &written}},
+				{Name: "reason", Data: reason}, {Name: "bytes", Data: &bytes}, {Name: "state_number", Data: &state}, {Name: "replay_offset", Data: &replay}, {Name: "written", Data: &written}},
 			OnResult: func(_ context.Context, block proto.Block) error {
 				if block.Rows == 0 {
 					return nil
 				}
 				topics, stages, reasons := topic.appendTo(nil), stage.appendTo(nil), reason.appendTo(nil)
 				for i := range block.Rows {
-					letters = append(letters, DeadLetter{LetterPartition: int(letterPartition[i]), LetterOffset: int64(letterOffset[i]), Topic: topics[i],
-						Partition: int(partition[i]), Offset: offset[i], Stage: stages[i], Reason: reasons[i], Bytes: int(bytes[i]), WrittenAt: time.UnixMilli(written[i])})
+					letters = append(letters, deadletter.Entry{LetterPartition: int(letterPartition[i]), LetterOffset: int64(letterOffset[i]), Topic: topics[i],
+						Partition: int(partition[i]), Offset: offset[i], Stage: stages[i], Reason: reasons[i], Bytes: int(bytes[i]), WrittenAt: time.UnixMilli(written[i]),
+						State: deadletter.State(state[i]), ReplayOffset: replay[i]})
 				}
 				return nil
 			},

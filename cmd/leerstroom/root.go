@@ -36,7 +36,7 @@ adaptive engines, analysts, teachers and researchers.
 		&cobra.Group{ID: "measure", Title: "Measure:"},
 	)
 	for group, commands := range map[string][]*cobra.Command{
-		"run":     {newDemoCommand(), newUpCommand(), newStageCommand("ingest"), newStageCommand("pseudonymize"), newStageCommand("transform"), newStageCommand("serve")},
+		"run": {newDemoCommand(), newUpCommand(), newStageCommand("ingest"), newStageCommand("pseudonymize"), newStageCommand("transform"), newStageCommand("serve")},
 		"tend": {
 			newAPIKeyCommand(),
 			newImportCommand(),
@@ -44,6 +44,7 @@ adaptive engines, analysts, teachers and researchers.
 			newNormsCommand(),
 			newRefitCommand(),
 			newFsckCommand(),
+			newDeadLetterCommand(),
 			newMigrateCommand(),
 			newAuditCommand(),
 		},

@@ -36,13 +36,17 @@ const (
 func (d *deployment) runStages(ctx context.Context, stages []string, ready func(address string)) error {
 	group, ctx := errgroup.WithContext(ctx)
 	registry := prometheus.NewRegistry()
+	letters, err := deadletter.NewCounter(registry)
+	if err != nil {
+		return err
+	}
 	web := &webStages{deployment: d, registry: registry}
 	for _, name := range stages {
 		switch name {
 		case stagePseudonymize:
-			group.Go(func() error { return d.runPseudonymize(ctx) })
+			group.Go(func() error { return d.runPseudonymize(ctx, letters) })
 		case stageTransform:
-			group.Go(func() error { return d.runTransform(ctx, registry) })
+			group.Go(func() error { return d.runTransform(ctx, registry, letters) })
 		case stageIngest:
 			web.ingest = true
 		case stageServe:
@@ -71,7 +75,7 @@ func (d *deployment) watchEngines(ctx context.Context) error {
 }
 
 // runPseudonymize is the only stage that can open raw.
-func (d *deployment) runPseudonymize(ctx context.Context) error {
+func (d *deployment) runPseudonymize(ctx context.Context, letters *prometheus.CounterVec) error {
 	private, err := seal.LoadPrivateKey(d.layout.private(sealRaw))
 	if err != nil {
 		return err
@@ -81,7 +85,7 @@ func (d *deployment) runPseudonymize(ctx context.Context) error {
 		return err
 	}
 	stage, err := pseudonymize.NewStage(pseudonymize.StageConfig{Client: d.client, Topics: d.names, Partitions: d.config.Topics.Partitions,
-		Ring: ring, Vault: identities, PrivateKeys: []*seal.PrivateKey{private}, Engines: d.engineTopics(), Logger: d.logger})
+		Ring: ring, Vault: identities, PrivateKeys: []*seal.PrivateKey{private}, Engines: d.engineTopics(), DeadLetters: letters, Logger: d.logger})
 	if err != nil {
 		return err
 	}
@@ -105,7 +109,7 @@ func (d *deployment) engineTopics() []pseudonymize.EngineTopic {
 }
 
 // runTransform scores and archives, and reduces item sums to snapshots.
-func (d *deployment) runTransform(ctx context.Context, registry prometheus.Registerer) (err error) {
+func (d *deployment) runTransform(ctx context.Context, registry prometheus.Registerer, written *prometheus.CounterVec) (err error) {
 	persistence, err := d.openStore(ctx)
 	if err != nil {
 		return err
@@ -115,7 +119,7 @@ func (d *deployment) runTransform(ctx context.Context, registry prometheus.Regis
 	if err != nil {
 		return err
 	}
-	letters := &deadletter.Writer{Client: d.client, Topic: d.names.DeadLetters, Sealer: sealer, Stage: stageTransform}
+	letters := &deadletter.Writer{Client: d.client, Topic: d.names.DeadLetters, Sealer: sealer, Stage: stageTransform, Written: written}
 	catalog := transform.NewCatalog()
 	snapshots, err := transform.NewSnapshots(transform.SnapshotsConfig{Client: d.client, Topic: d.names.Items, Persistence: persistence,
 		Catalog: catalog, Logger: d.logger, Registry: registry})

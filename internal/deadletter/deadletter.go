@@ -11,6 +11,8 @@
 //
 // Invariants:
 //   - No header of a letter holds anything from a record.
+//   - A letter is replayed once: a message of `raw` that a replay wrote names its
+//     letter, and where it may stand is durable before it is written.
 //   - A repeat after a crash leaves two letters with the same origin, which
 //     readers recognise by topic, partition and offset.
 package deadletter
@@ -20,6 +22,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/leerstroom/leerstroom/internal/seal"
 	"github.com/leerstroom/leerstroom/internal/stream"
@@ -46,6 +50,19 @@ type Writer struct {
 	Topic  string // the topic of dead letters
 	Sealer *seal.Sealer
 	Stage  string // name of the stage that gives up
+	// Written counts letters by stage and reason; nil counts nothing.
+	Written *prometheus.CounterVec
+}
+
+// NewCounter makes and registers the counter of letters that all writers of a
+// process share.
+func NewCounter(registry prometheus.Registerer) (*prometheus.CounterVec, error) {
+	written := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "leerstroom_dead_letters_total",
+		Help: "Messages that no stage could use, sealed into the dead letters."}, []string{"stage", "reason"})
+	if err := registry.Register(written); err != nil {
+		return nil, fmt.Errorf("register metric: %w", err)
+	}
+	return written, nil
 }
 
 // Write returns when the letter of a message is durable. Origin is the topic
@@ -64,6 +81,9 @@ func (w *Writer) Write(ctx context.Context, origin string, partition int, reason
 	}})
 	if err != nil {
 		return fmt.Errorf("write dead letter of %s/%d offset %d: %w", origin, partition, m.Offset, err)
+	}
+	if w.Written != nil {
+		w.Written.WithLabelValues(w.Stage, reason).Inc()
 	}
 	return nil
 }

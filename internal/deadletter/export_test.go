@@ -5,3 +5,6 @@ var (
 	AppendContent = appendContent
 	Parse         = parse
 )
+
+// SetCrash lets a desk die after a step.
+func (d *Desk) SetCrash(crash func(step string) error) { d.crash = crash }

@@ -400,9 +400,12 @@ CREATE TABLE IF NOT EXISTS leerstroom.dead_letters ON CLUSTER scholen
     stage LowCardinality(String) COMMENT 'stage that refused it',
     reason LowCardinality(String) COMMENT 'reason code',
     bytes UInt32 COMMENT 'size of the sealed letter',
-    written_at DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'when this row was written'
+    state Enum8('waiting' = 0, 'replaying' = 1, 'replayed' = 2, 'purged' = 3) COMMENT 'what became of it',
+    replay_offset Int64 COMMENT 'offset in raw: from where on a replay may stand, or where it stands; -1 = there is none',
+    written_at DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'when the letter was entered',
+    version UInt8 MATERIALIZED toUInt8(state) COMMENT 'the row that has come furthest stays'
 )
-ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database}/dead_letters', '{replica}')
+ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database}/dead_letters', '{replica}', version)
 ORDER BY (letter_partition, letter_offset)
 SETTINGS min_bytes_for_wide_part = 67108864, fsync_after_insert = 1, fsync_part_directory = 1, replicated_deduplication_window = 0, storage_policy = 'ssd'
 COMMENT 'Where every dead letter lies and why'
