@@ -15,8 +15,8 @@ import (
 	"github.com/leerstroom/leerstroom/internal/stream"
 )
 
-// deliver posts one answer line of a school.
-func (s *system) deliver(t *testing.T, school, id string) {
+// deliverOne posts one answer line of a school.
+func (s *system) deliverOne(t *testing.T, school, id string) {
 	t.Helper()
 	publisher := s.population.Publishers[0]
 	line := fmt.Sprintf(`{"id":%q,"publisher":%q,"school":%q,"learner":{"scheme":"las","value":"L-4711"},"exercise":"o-1","kind":"practice","score":1,"answered_at":"2026-09-20T10:15:00+02:00"}`,
@@ -76,7 +76,7 @@ func TestDeadLetterCommands(t *testing.T) {
 	}
 	lose := func(id string, want int) {
 		s.damage(t, school)
-		s.deliver(t, school, id)
+		s.deliverOne(t, school, id)
 		enginetest.Eventually(t, time.Minute, "the letter is indexed", func() error {
 			if n := s.count(t, "dead_letters FINAL"); n != want {
 				return fmt.Errorf("%d letters", n)

@@ -81,15 +81,14 @@ func (c *Client) DeleteRecords(ctx context.Context, topic string, partition int,
 		if err != nil {
 			return err
 		}
-		for _, t := range reply.(*deleteRecordsResponse).Topics {
-			for _, p := range t.Partitions {
-				if p.ErrorCode != 0 {
-					return kafka.Error(p.ErrorCode)
-				}
-				return nil
-			}
+		topics := reply.(*deleteRecordsResponse).Topics
+		if len(topics) != 1 || len(topics[0].Partitions) != 1 {
+			return errors.New("partition not in the reply")
 		}
-		return errors.New("partition not in the reply")
+		if code := topics[0].Partitions[0].ErrorCode; code != 0 {
+			return kafka.Error(code)
+		}
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("delete records of %s/%d below offset %d: %w", topic, partition, before, err)
