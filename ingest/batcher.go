@@ -60,11 +60,28 @@ type batch struct {
 	opened    time.Time
 	awaited   time.Time // when the first request began to wait for it, zero before
 	urgent    bool      // leave at once
-	reserved  int64
+	reserved  []reservation
 
 	taken chan struct{} // closed when no more rows go in
 	done  chan struct{} // closed when acknowledged or given up
 	err   error         // valid once done is closed
+}
+
+// reservation is what one publisher holds of the budget for a batch.
+type reservation struct {
+	share *share
+	bytes int64
+}
+
+// reserve notes bytes of a publisher. A batch has lines of few.
+func (current *batch) reserve(s *share, bytes int64) {
+	for i := range current.reserved {
+		if current.reserved[i].share == s {
+			current.reserved[i].bytes += bytes
+			return
+		}
+	}
+	current.reserved = append(current.reserved, reservation{s, bytes})
 }
 
 type partition struct {
@@ -117,10 +134,10 @@ func (p *partition) signal() {
 }
 
 // add lets fill add one row to the open batch of a partition and returns the
-// batch. lineBytes counts against the buffer. It waits for room, at most the
+// batch. lineBytes counts against the share of the publisher. It waits for room, at most the
 // configured time or until ctx ends, and then returns errBusy.
-func (b *batcher) add(ctx context.Context, partition int, kind recordKind, lineBytes int, fill func(columns)) (*batch, error) {
-	if err := b.budget.reserve(ctx, b.config.BufferTimeout, int64(lineBytes)); err != nil {
+func (b *batcher) add(ctx context.Context, partition int, kind recordKind, s *share, lineBytes int, fill func(columns)) (*batch, error) {
+	if err := b.budget.reserve(ctx, b.config.BufferTimeout, s, int64(lineBytes)); err != nil {
 		return nil, err
 	}
 	p := b.partitions[partition]
@@ -128,14 +145,14 @@ func (b *batcher) add(ctx context.Context, partition int, kind recordKind, lineB
 		p.mu.Lock()
 		if p.closed {
 			p.mu.Unlock()
-			b.budget.release(int64(lineBytes))
+			b.budget.release(s, int64(lineBytes))
 			return nil, errClosed
 		}
 		current := p.open[kind]
 		if current != nil && b.full(current) {
 			p.mu.Unlock()
 			if !current.awaitTaken(ctx, b.config.BufferTimeout) {
-				b.budget.release(int64(lineBytes))
+				b.budget.release(s, int64(lineBytes))
 				return nil, errBusy
 			}
 			continue
@@ -145,7 +162,7 @@ func (b *batcher) add(ctx context.Context, partition int, kind recordKind, lineB
 			current = b.openBatch(p, kind)
 		}
 		fill(current.columns)
-		current.reserved += int64(lineBytes)
+		current.reserve(s, int64(lineBytes))
 		changed := fresh || b.full(current)
 		p.mu.Unlock()
 		if changed {
@@ -283,7 +300,9 @@ func (b *batcher) send(ctx context.Context, current *batch) {
 	if *buffer = message.Value; cap(*buffer) <= largestBatchBytes {
 		b.buffers.Put(buffer)
 	}
-	b.budget.release(current.reserved)
+	for _, r := range current.reserved {
+		b.budget.release(r.share, r.bytes)
+	}
 	close(current.done)
 }
 

@@ -7,8 +7,11 @@ import (
 	"time"
 )
 
-// budget bounds the bytes of lines that are not acknowledged yet. The usual case
-// is one atomic addition.
+// budget bounds the bytes of lines that are not acknowledged yet, of all and of
+// each publisher: one may hold as much as is free for the others. So one alone gets
+// half of it, n of them get a share of n+1 each, and whoever comes next finds
+// room (dynamic thresholds, Choudhury and Hahne 1998). The usual case is two
+// atomic additions.
 type budget struct {
 	limit int64
 	used  atomic.Int64
@@ -18,10 +21,13 @@ type budget struct {
 	freed   chan struct{} // closed at the next release, when somebody waits
 }
 
-// reserve takes n bytes. It waits for room until ctx ends or the wait is over and
+// share is what one publisher holds of a budget.
+type share struct{ used atomic.Int64 }
+
+// reserve takes n bytes for a publisher. It waits for room until ctx ends or the wait is over and
 // then returns errBusy.
-func (b *budget) reserve(ctx context.Context, wait time.Duration, n int64) error {
-	if b.try(n) {
+func (b *budget) reserve(ctx context.Context, wait time.Duration, s *share, n int64) error {
+	if b.try(s, n) {
 		return nil
 	}
 	timer := time.NewTimer(wait)
@@ -42,7 +48,7 @@ func (b *budget) reserve(ctx context.Context, wait time.Duration, n int64) error
 		freed := b.freed
 		b.mu.Unlock()
 		// A release before this point found nobody to wake.
-		if b.try(n) {
+		if b.try(s, n) {
 			return nil
 		}
 		select {
@@ -55,17 +61,20 @@ func (b *budget) reserve(ctx context.Context, wait time.Duration, n int64) error
 	}
 }
 
-func (b *budget) try(n int64) bool {
-	if used := b.used.Add(n); used <= b.limit {
+func (b *budget) try(s *share, n int64) bool {
+	used, own := b.used.Add(n), s.used.Add(n)
+	if own <= b.limit-used {
 		return true
 	}
 	b.used.Add(-n)
+	s.used.Add(-n)
 	return false
 }
 
 // release gives n bytes back.
-func (b *budget) release(n int64) {
+func (b *budget) release(s *share, n int64) {
 	b.used.Add(-n)
+	s.used.Add(-n)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.waiting > 0 && b.freed != nil {

@@ -14,14 +14,14 @@ type Config struct {
 	MaxRatio         int64          `yaml:"max_ratio"`              // decompressed bytes per received byte, beyond the first MiB; 200
 	MaxLineBytes     int            `yaml:"max_line_bytes"`         // 16 KiB
 	MaxRequests      int            `yaml:"max_requests"`           // at the same time, of all publishers; 64
-	MaxPublisher     int            `yaml:"max_publisher"`          // at the same time, of one publisher; 16
+	MaxPublisher     int            `yaml:"max_publisher"`          // at the same time, of one publisher, who never gets more than are free for others; 16
 	MaxRefusals      int            `yaml:"max_refusals"`           // listed in a reply, the rest is counted; 100
 	RequestTimeout   time.Duration  `yaml:"request_timeout"`        // to send a body; 60 s
 	ClockSkew        time.Duration  `yaml:"clock_skew"`             // how far ahead a publisher's clock may be; 5 min
 	Linger           time.Duration  `yaml:"linger"`                 // how long a request that has sent its last line waits for the lines of others; 5 ms
 	MaxBatchRows     int            `yaml:"max_batch_rows"`         // rows of a message; 16,384
 	MaxBatchBytes    int            `yaml:"max_batch_bytes"`        // of a message before compression; 2 MiB
-	MaxBufferedBytes int64          `yaml:"max_buffered_bytes"`     // of lines not acknowledged yet; 64 MiB
+	MaxBufferedBytes int64          `yaml:"max_buffered_bytes"`     // of lines not acknowledged yet; one publisher holds at most what is free for others; 64 MiB
 	BufferTimeout    time.Duration  `yaml:"buffer_timeout"`         // how long a request waits for room before 503; 5 s
 	ProduceTimeout   time.Duration  `yaml:"produce_timeout"`        // how long a message is tried before its requests get 503; 20 s
 	TestIdentifiers  bool           `yaml:"test_identifiers"`       // accept ECK iDs of test chains; never in production

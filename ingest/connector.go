@@ -12,6 +12,8 @@
 //   - A bad line refuses itself only. A refusal names line, field and rule; no
 //     reply, error, log line or metric holds a value from a record.
 //   - A school that has not authorised the publisher gets nothing stored.
+//   - What one publisher holds, of requests and of buffered bytes, is at most what
+//     is free for the others: whoever floods gets 429 or 503, nobody else does.
 //   - Body, decompressed size, line, number of requests, buffered bytes and every
 //     wait are bounded. When full, the sender waits briefly and then gets 503.
 //   - The connector holds a public key only: it can seal, not open.
@@ -62,7 +64,13 @@ type Connector struct {
 
 	mu       sync.Mutex
 	atWork   int
-	byCaller map[string]int
+	byCaller map[string]*caller // publishers, of which there are as many as have keys
+}
+
+// caller is what one publisher is using.
+type caller struct {
+	requests int
+	buffered share
 }
 
 // New makes a Connector. Close ends it.
@@ -87,7 +95,7 @@ func newConnector(config Config, parts Parts, produce produceFunc) (*Connector, 
 		parts.Logger = slog.New(slog.DiscardHandler)
 	}
 	config.setDefaults()
-	c := &Connector{config: config, partitions: parts.Partitions, keys: parts.Keys, logger: parts.Logger, byCaller: make(map[string]int)}
+	c := &Connector{config: config, partitions: parts.Partitions, keys: parts.Keys, logger: parts.Logger, byCaller: make(map[string]*caller)}
 	var err error
 	c.metrics, err = newMetrics(parts.Registry, func() float64 { return float64(c.batcher.budget.used.Load()) })
 	if err != nil {
@@ -150,17 +158,18 @@ func (c *Connector) serve(w http.ResponseWriter, r *http.Request, kind recordKin
 		access.Forbid(w, "only a publisher's key may deliver")
 		return
 	}
-	if problem := c.enter(principal.Publisher); problem != nil {
+	who, problem := c.enter(principal.Publisher)
+	if problem != nil {
 		c.refuse(w, r, kind, &principal, problem, started)
 		return
 	}
-	defer c.leave(principal.Publisher)
+	defer c.leave(who)
 	q := c.requests.Get().(*request)
 	defer func() {
 		q.release()
 		c.requests.Put(q)
 	}()
-	problem := q.take(w, r, kind, &principal)
+	problem = q.take(w, r, kind, &principal, who)
 	if problem != nil {
 		c.refuse(w, r, kind, &principal, problem, started)
 		c.metrics.reply(kind, problem.Status, q.body.received, time.Since(started), nil)
@@ -179,31 +188,37 @@ func (c *Connector) refuse(w http.ResponseWriter, r *http.Request, kind recordKi
 	access.WriteProblem(w, *problem)
 }
 
-// enter counts a request in, or says why it must wait.
-func (c *Connector) enter(publisher string) *access.Problem {
+// enter counts a request in, or says why it must wait. As with the budget, a
+// publisher may have as many requests at work as there are places free for the
+// others, and at most MaxPublisher.
+func (c *Connector) enter(publisher string) (*caller, *access.Problem) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch {
-	case c.byCaller[publisher] >= c.config.MaxPublisher:
-		return &access.Problem{Status: http.StatusTooManyRequests, Code: "too_many_requests", RetryAfter: time.Second,
-			Detail: fmt.Sprintf("at most %d requests of one publisher at the same time", c.config.MaxPublisher)}
-	case c.atWork >= c.config.MaxRequests:
-		return &access.Problem{Status: http.StatusServiceUnavailable, Code: "busy", RetryAfter: time.Second}
+	who := c.byCaller[publisher]
+	if who == nil {
+		who = new(caller)
+		c.byCaller[publisher] = who
 	}
-	c.byCaller[publisher]++
+	free := c.config.MaxRequests - c.atWork
+	switch {
+	case free <= 0:
+		return nil, &access.Problem{Status: http.StatusServiceUnavailable, Code: "busy", RetryAfter: time.Second}
+	case who.requests >= min(c.config.MaxPublisher, free):
+		return nil, &access.Problem{Status: http.StatusTooManyRequests, Code: "too_many_requests", RetryAfter: time.Second,
+			Detail: fmt.Sprintf("at most %d requests of one publisher at the same time, fewer when others deliver", c.config.MaxPublisher)}
+	}
+	who.requests++
 	c.atWork++
 	c.metrics.inRequest.Inc()
-	return nil
+	return who, nil
 }
 
-func (c *Connector) leave(publisher string) {
+func (c *Connector) leave(who *caller) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.metrics.inRequest.Dec()
 	c.atWork--
-	if c.byCaller[publisher]--; c.byCaller[publisher] == 0 {
-		delete(c.byCaller, publisher)
-	}
+	who.requests--
 }
 
 func (c *Connector) mayBeNineDigits(publisher string) bool {

@@ -228,7 +228,7 @@ func TestTooManyRequests(t *testing.T) {
 
 func TestFullBufferRefusesBeforeLoss(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, Config{MaxBufferedBytes: 1 << 20, BufferTimeout: 50 * time.Millisecond, MaxBodyBytes: 16 << 20})
+	r := newRig(t, Config{MaxBufferedBytes: 2 << 20, BufferTimeout: 50 * time.Millisecond, MaxBodyBytes: 16 << 20})
 	free := make(chan struct{})
 	r.topic.hold = func(context.Context, int) error { <-free; return nil }
 	got := r.post("/v1/answers", strings.NewReader(strings.Repeat(answerLine("b-1", "12AB00"), 4000)))
@@ -236,7 +236,7 @@ func TestFullBufferRefusesBeforeLoss(t *testing.T) {
 		t.Errorf("reply = %d %s, want 503 busy with Retry-After", got.Status, got.Code)
 	}
 	if used := r.connector.batcher.budget.used.Load(); used > 1<<20 {
-		t.Errorf("%d bytes buffered, at most %d allowed", used, 1<<20)
+		t.Errorf("%d bytes buffered by one publisher, at most half of %d allowed", used, 2<<20)
 	}
 	close(free)
 	if got := r.post("/v1/answers", strings.NewReader(strings.Repeat(answerLine("b-1", "12AB00"), 1500))); got.Accepted != 1500 {
@@ -327,7 +327,7 @@ func TestSlowSenderIsCutOff(t *testing.T) {
 func TestCloseSendsWhatWaits(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, Config{Linger: time.Hour})
-	b, err := r.connector.batcher.add(t.Context(), 1, kindAnswers, 10, func(c columns) {
+	b, err := r.connector.batcher.add(t.Context(), 1, kindAnswers, new(share), 10, func(c columns) {
 		q := newRequest(r.connector)
 		q.publisher = "bingel"
 		q.answer.ID, q.answer.School, q.answer.Scheme, q.answer.Learner = []byte("b-1"), []byte("12AB00"), 3, []byte("4711")
@@ -341,7 +341,7 @@ func TestCloseSendsWhatWaits(t *testing.T) {
 	if b.err != nil {
 		t.Errorf("the waiting batch failed: %v", b.err)
 	}
-	if _, err := r.connector.batcher.add(t.Context(), 1, kindAnswers, 10, nil); !errors.Is(err, errClosed) {
+	if _, err := r.connector.batcher.add(t.Context(), 1, kindAnswers, new(share), 10, nil); !errors.Is(err, errClosed) {
 		t.Errorf("add after Close = %v, want errClosed", err)
 	}
 }

@@ -25,6 +25,7 @@ type request struct {
 	answer    line.Answer
 	result    line.TestResult
 	publisher string
+	caller    *caller
 	fills     [kinds]func(columns)
 
 	last    []int // per partition, 1 + the index in touched of the batch that its last line went to
@@ -71,13 +72,13 @@ func (q *request) release() {
 }
 
 // take reads the body, hands its lines over and waits for Kafka.
-func (q *request) take(w http.ResponseWriter, r *http.Request, kind recordKind, principal *access.Principal) *access.Problem {
+func (q *request) take(w http.ResponseWriter, r *http.Request, kind recordKind, principal *access.Principal, who *caller) *access.Problem {
 	c := q.connector
 	encoding, problem := c.encodingOf(r)
 	if problem != nil {
 		return problem
 	}
-	q.publisher = principal.Publisher
+	q.publisher, q.caller = principal.Publisher, who
 	q.parser.SetPolicy(line.Policy{Publisher: principal.Publisher, NowMS: time.Now().UnixMilli(), ClockSkewMS: c.config.ClockSkew.Milliseconds(),
 		TestIdentifiers: c.config.TestIdentifiers, NineDigitIdentifiers: c.mayBeNineDigits(principal.Publisher)})
 	c.reading.Add(1)
@@ -229,7 +230,7 @@ func (q *request) who(kind recordKind) *line.Who {
 
 // add puts the parsed line into the open batch of its partition.
 func (q *request) add(ctx context.Context, kind recordKind, partition, size int) error {
-	b, err := q.connector.batcher.add(ctx, partition, kind, size, q.fills[kind])
+	b, err := q.connector.batcher.add(ctx, partition, kind, &q.caller.buffered, size, q.fills[kind])
 	if err != nil {
 		return err
 	}

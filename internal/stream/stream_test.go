@@ -322,3 +322,123 @@ func TestTailEndsWithTheErrorOfItsHandler(t *testing.T) {
 		t.Errorf("Run = %v, want the handler's error", err)
 	}
 }
+
+// TestSlowHandlerKeepsItsPlace blocks a handler for several sessions, as a store
+// that is away does: the group does not take the partition from it.
+func TestSlowHandlerKeepsItsPlace(t *testing.T) {
+	t.Parallel()
+	brokers := enginetest.Kafka(t)
+	topic, client := enginetest.Topic(t, brokers, "slow", 1), newClient(t, brokers)
+	produce(t, client, topic, 0, 0, 3)
+	h := &stalling{session: time.Second, done: make(chan struct{})}
+	consumer, err := stream.NewConsumer(client, stream.ConsumerConfig{Group: enginetest.UniqueName("slow"), Topic: topic, SessionTimeout: h.session,
+		NewHandler: func(int) stream.Handler { return h }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- consumer.Run(ctx) }()
+	<-h.done
+	cancel()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	if len(h.generations) != 1 {
+		t.Errorf("the handler was started in generations %v, want one", h.generations)
+	}
+}
+
+// stalling takes four sessions for its first messages.
+type stalling struct {
+	session     time.Duration
+	generations []int32
+	done        chan struct{}
+	handled     bool
+}
+
+func (h *stalling) Start(_ context.Context, a *stream.Assignment) (int64, error) {
+	h.generations = append(h.generations, a.Generation)
+	return 0, nil
+}
+
+func (h *stalling) Handle(ctx context.Context, _ []stream.Message) error {
+	select {
+	case <-time.After(4 * h.session):
+	case <-ctx.Done(): // the partition was taken away
+		return context.Cause(ctx)
+	}
+	if !h.handled {
+		h.handled = true
+		close(h.done)
+	}
+	return nil
+}
+
+func (h *stalling) Idle(context.Context) error { return nil }
+func (h *stalling) Stop()                      {}
+
+// TestCommitsOnlyMoveOn tells offsets out of order: the group keeps the furthest.
+func TestCommitsOnlyMoveOn(t *testing.T) {
+	t.Parallel()
+	brokers := enginetest.Kafka(t)
+	topic, client, group := enginetest.Topic(t, brokers, "commits", 1), newClient(t, brokers), enginetest.UniqueName("commits")
+	produce(t, client, topic, 0, 0, 9)
+	for _, want := range []int64{-1, 7} {
+		ctx, cancel := context.WithCancel(t.Context())
+		committed := make(chan int64, 1)
+		consumer, err := stream.NewConsumer(client, stream.ConsumerConfig{Group: group, Topic: topic, CommitInterval: 10 * time.Millisecond,
+			NewHandler: func(int) stream.Handler { return &committing{committed: committed} }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- consumer.Run(ctx) }()
+		if got := <-committed; got != want {
+			t.Errorf("the group has offset %d, want %d", got, want)
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// committing commits 7 and then lower offsets.
+type committing struct{ committed chan int64 }
+
+func (c *committing) Start(_ context.Context, a *stream.Assignment) (int64, error) {
+	for _, offset := range []int64{7, 3, 0} {
+		a.Commit(offset)
+	}
+	select {
+	case c.committed <- a.Committed:
+	default:
+	}
+	return 9, nil
+}
+
+func (c *committing) Handle(context.Context, []stream.Message) error { return nil }
+func (c *committing) Idle(context.Context) error                     { return nil }
+func (c *committing) Stop()                                          {}
+
+// TestDeletedRecordsAreGone deletes the beginning of a partition.
+func TestDeletedRecordsAreGone(t *testing.T) {
+	t.Parallel()
+	brokers := enginetest.Kafka(t)
+	topic, client := enginetest.Topic(t, brokers, "deleted", 2), newClient(t, brokers)
+	produce(t, client, topic, 1, 0, 5)
+	if err := client.DeleteRecords(t.Context(), topic, 1, 3); err != nil {
+		t.Fatal(err)
+	}
+	if first, end, err := client.Offsets(t.Context(), topic, 1); err != nil || first != 3 || end != 5 {
+		t.Errorf("Offsets = %d to %d, %v, want 3 to 5", first, end, err)
+	}
+	var batch stream.Batch
+	if err := client.Fetch(t.Context(), topic, 1, 2, time.Second, &batch); !errors.Is(err, stream.ErrOffsetOutOfRange) {
+		t.Errorf("Fetch of a deleted record = %v, want ErrOffsetOutOfRange", err)
+	}
+	if err := client.DeleteRecords(t.Context(), topic, 1, 99); err == nil {
+		t.Error("DeleteRecords beyond the end = nil, want an error")
+	}
+}
