@@ -2,7 +2,6 @@ package line
 
 import (
 	"bytes"
-	"encoding/binary"
 	"unicode/utf8"
 
 	"golang.org/x/text/unicode/norm"
@@ -10,21 +9,7 @@ import (
 	"github.com/leerstroom/leerstroom/ingest/raw"
 )
 
-// An ECK iD is https://ketenid.nl/<chain>/<128 lower hex>. No official expression
-// for it is published; this one is drawn from the values in use. The chain of
-// production values is a year and month, such as 201703; test values carry a
-// word, such as pilot; a chain that begins with sp marks a stampseudoniem, the
-// secret from which ECK iDs are made.
-const (
-	eckidHost     = "https://ketenid.nl/"
-	eckidHexBytes = 128
-	maxChainBytes = 32
-
-	maxIdentifierCharacters = 256
-)
-
-// Parts of a text that give away an ECK iD in it, of today and of before 2018.
-var eckidMarks = [][]byte{[]byte("ketenid.nl/"), []byte("id.school/")}
+const maxIdentifierCharacters = 256
 
 // identifier checks a learner's identifier and brings it to the one form under
 // which the learner is known: surrounding space goes; an ECK iD becomes lower
@@ -57,76 +42,6 @@ func (p *Parser) identifier(scheme raw.Scheme, value []byte, ascii bool) ([]byte
 	return value, ""
 }
 
-func (p *Parser) eckid(value []byte) ([]byte, Rule) {
-	chain, ok := cutECKID(value)
-	if !ok {
-		begin := len(p.scan.scratch)
-		p.scan.scratch = append(p.scan.scratch, value...)
-		value = p.scan.scratch[begin:len(p.scan.scratch):len(p.scan.scratch)]
-		for i, c := range value {
-			if c >= 'A' && c <= 'Z' {
-				value[i] = c + 'a' - 'A'
-			}
-		}
-		chain, ok = cutECKID(value)
-	}
-	switch {
-	case !ok:
-		return nil, RuleNotECKID
-	case bytes.HasPrefix(chain, []byte("sp")):
-		return nil, RuleStampseudoniem
-	case !allDigits(chain) && !p.policy.TestIdentifiers:
-		return nil, RuleTestIdentifier
-	}
-	return value, ""
-}
-
-// cutECKID checks the form of a lower-case value and returns its chain.
-func cutECKID(value []byte) (chain []byte, ok bool) {
-	rest, ok := bytes.CutPrefix(value, []byte(eckidHost))
-	if !ok || len(rest) < eckidHexBytes+2 {
-		return nil, false
-	}
-	cut := len(rest) - eckidHexBytes - 1
-	chain, hex := rest[:cut], rest[cut+1:]
-	if rest[cut] != '/' || len(chain) > maxChainBytes {
-		return nil, false
-	}
-	for _, c := range chain {
-		if (c < '0' || c > '9') && (c < 'a' || c > 'z') {
-			return nil, false
-		}
-	}
-	for len(hex) > 0 {
-		if !eightHex(binary.LittleEndian.Uint64(hex)) {
-			return nil, false
-		}
-		hex = hex[8:]
-	}
-	return chain, true
-}
-
-// eightHex tells whether eight bytes are all 0 to 9 or a to f. Adding 0x80 minus a
-// bound sets the high bit of a byte from the bound on; bytes that have it already
-// are excluded first, so no sum carries into its neighbour.
-func eightHex(x uint64) bool {
-	if x&highs != 0 {
-		return false
-	}
-	digit := (x + ones*(0x80-'0')) &^ (x + ones*(0x80-'9'-1))
-	letter := (x + ones*(0x80-'a')) &^ (x + ones*(0x80-'f'-1))
-	return (digit|letter)&highs == highs
-}
-
-func allDigits(value []byte) bool {
-	for _, c := range value {
-		if c < '0' || c > '9' {
-			return false
-		}
-	}
-	return true
-}
-
 // looksLikeBSN tells whether a value is nine digits that pass the eleven test:
 // weights 9 to 2 and -1, the sum divisible by 11. One in eleven ordinary numbers
 // of nine digits passes too. They are refused all the same: a wrong refusal is
@@ -142,19 +57,6 @@ func looksLikeBSN(value []byte) bool {
 		sum += (9 - i) * int(value[i]-'0')
 	}
 	return sum%11 == 0
-}
-
-func holdsECKID(value []byte) bool {
-	if bytes.IndexByte(value, '/') < 0 {
-		return false
-	}
-	low := bytes.ToLower(value)
-	for _, mark := range eckidMarks {
-		if bytes.Contains(low, mark) {
-			return true
-		}
-	}
-	return false
 }
 
 // hasControl tells whether valid UTF-8 holds a C0 or C1 control character or DEL.

@@ -129,9 +129,22 @@ func sharedCases(members func() []member) []refusalCase {
 		"https://ketenid.nl/2017-03/" + hex128: line.RuleNotECKID, "https://ketenid.nl/201703/" + hex128[:127] + "g": line.RuleNotECKID, "https://ketenid.nl/a/201703/" + hex128: line.RuleNotECKID,
 		"https://ketenid.nl/" + strings.Repeat("1", 33) + "/" + hex128: line.RuleNotECKID, "eckid_L1": line.RuleNotECKID,
 		"https://ketenid.nl/pilot/" + hex128: line.RuleTestIdentifier, "https://ketenid.nl/PILOT/" + hex128: line.RuleTestIdentifier,
+		"https://ketenid.nl/test/" + hex128: line.RuleTestIdentifier, "https://ketenid.nl/2017o3/" + hex128: line.RuleTestIdentifier, "https://ketenid.nl/sp/" + hex128: line.RuleStampseudoniem,
+		hex128: line.RuleNotECKID, "201703/" + hex128: line.RuleNotECKID, "ketenid.nl/201703/" + hex128: line.RuleNotECKID, "https://www.ketenid.nl/201703/" + hex128: line.RuleNotECKID,
+		"https://ketenid.nl:443/201703/" + hex128: line.RuleNotECKID, eckid + "/": line.RuleNotECKID, eckid + "?x": line.RuleNotECKID, "https://ketenid.nl/201703/" + hex128[:64]: line.RuleNotECKID,
+		"https%3A%2F%2Fketenid.nl%2F201703%2F" + hex128: line.RuleNotECKID, "https://ketenid.nl/201703/" + hex128[:126] + "é": line.RuleNotECKID, "\u200b" + eckid: line.RuleNotECKID,
 		"https://ketenid.nl/sp201703/" + hex128: line.RuleStampseudoniem, "https://ketenid.nl/sppilot/" + hex128: line.RuleStampseudoniem,
 	} {
 		cases = append(cases, changed("learner.value", rule, m, "learner", who("eckid", value)))
+	}
+	// No form of an ECK iD comes in as an identifier of another kind, or in a text.
+	for _, form := range []string{eckid, strings.ToUpper(eckid), "x " + eckid + " y", "https://id.school/201703/" + hex128, "https://ketenid.nl/sppilot/" + hex128,
+		"https:\\/\\/ketenid.nl\\/201703\\/" + hex128, "https%3A%2F%2Fketenid.nl%2F201703%2F" + hex128, "https%253A%252F%252Fid.school%252F201703", "https%3a%2f%2fketenid%2enl",
+		"ketenid.nl", "KetenId.NL:201703", hex128, "p-" + strings.ToUpper(hex128) + "-1", hex128 + "0"} {
+		for _, scheme := range []string{"basispoort", "las", "publisher"} {
+			cases = append(cases, changed("learner.value", line.RuleWrongScheme, m, "learner", who(scheme, form)))
+		}
+		cases = append(cases, changed("subject", line.RuleIdentifierElsewhere, m, "subject", `"`+form+`"`))
 	}
 	return cases
 }
@@ -248,6 +261,11 @@ func TestIdentifiersAreNormalised(t *testing.T) {
 	}{
 		{"upper case", "eckid", strings.ToUpper(eckid), eckid, nil},
 		{"spaces", "eckid", "  " + eckid + "\\t", eckid, nil},
+		{"case and Unicode spaces", "eckid", "\\u00a0\\u2003HTTPS://KetenID.nl/201703/" + strings.ToUpper(hex128) + "\\n", eckid, nil},
+		{"another chain of digits", "eckid", "https://ketenid.nl/202608/" + hex128, "https://ketenid.nl/202608/" + hex128, nil},
+		{"as many digits as no ECK iD has", "publisher", hex128[:127], hex128[:127], nil},
+		{"a word that ends like the old host", "publisher", "kid.school", "kid.school", nil},
+		{"a percent sign", "publisher", "100%-club%20a", "100%-club%20a", nil},
 		{"a test chain in a test", "eckid", "https://ketenid.nl/pilot/" + hex128, "https://ketenid.nl/pilot/" + hex128, func(p *line.Policy) { p.TestIdentifiers = true }},
 		{"case of other ids", "las", " L-4711 ", "L-4711", nil},
 		{"escapes", "las", "L\\u002d4711", "L-4711", nil},

@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/big"
 	"math/rand/v2"
+	"net/url"
 	"os"
 	"regexp"
 	"slices"
@@ -203,6 +204,22 @@ func referenceTime(k kind, content string) (string, error) {
 	return fmt.Sprint(at.UnixMilli()), nil
 }
 
+var referenceMark = regexp.MustCompile(`[kK][eE][tT][eE][nN][iI][dD]\.[nN][lL]|[iI][dD]\.[sS][cC][hH][oO][oO][lL]/|[0-9a-fA-F]{128}`)
+
+func referenceHoldsECKID(text string) bool {
+	for range 4 {
+		if referenceMark.MatchString(text) {
+			return true
+		}
+		plain, err := url.PathUnescape(text)
+		if err != nil {
+			return false
+		}
+		text = plain
+	}
+	return false
+}
+
 func referenceLearner(value jsontext.Value) (string, error) {
 	members, err := referenceObject(value, "scheme", "value")
 	if err != nil {
@@ -230,8 +247,7 @@ func referenceLearner(value jsontext.Value) (string, error) {
 	if _, err := referenceText(append(jsontext.Value(nil), mustQuote(id)...), 256); err != nil || id == "" {
 		return "", errRefused
 	}
-	low := strings.ToLower(id)
-	if strings.Contains(low, "ketenid.nl/") || strings.Contains(low, "id.school/") {
+	if referenceHoldsECKID(id) {
 		return "", errRefused
 	}
 	switch scheme {
