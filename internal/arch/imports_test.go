@@ -19,6 +19,7 @@ var allowed = map[string][]string{
 	"internal/seal":       {},
 	"internal/access":     {},
 	"internal/audit":      {},
+	"internal/canary":     {},
 	"internal/stream":     {"internal/answer"},
 	"internal/deadletter": {"internal/seal", "internal/stream"},
 	"internal/engine":     {"internal/stream"},
