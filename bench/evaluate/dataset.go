@@ -26,7 +26,8 @@ type Answers struct {
 	Skill   []int32 // the skill, or set of skills, of the answer; -1 = unknown
 	Time    []int64 // seconds; equal everywhere when the file has none
 	Score   []float64
-	Scored  int // answers from here on are scored, those before only teach
+	Took    []float64 // response time in the file's unit, 0 = unknown; nil = not in the files
+	Scored  int       // answers from here on are scored, those before only teach
 
 	Learners []string // names, by number
 	Items    []string
@@ -44,6 +45,7 @@ var namesOf = map[string][]string{
 	"item":    {"item", "item_id", "exercise", "problem_id", "question_id", "problem", "question"},
 	"time":    {"timestamp", "time", "answered_at"},
 	"score":   {"correct", "score"},
+	"took":    {"response_time_ms", "response_time", "elapsed_time", "duration"},
 	"skill":   {"skillset", "skill_id", "skill", "goal"},
 }
 
@@ -177,6 +179,9 @@ func Load(ctx context.Context, train, answers, skills string) (*Answers, error) 
 	a := l.answers
 	a.Learners, a.Items, a.Skills = l.learners.names, l.items.names, l.skills.names
 	a.TagCount = len(l.tags.names)
+	if a.Took != nil {
+		a.Took = append(a.Took, make([]float64, a.Len()-len(a.Took))...) // the last file has none
+	}
 	if a.Len() == a.Scored {
 		return nil, errors.New("load answers: the file holds none")
 	}
@@ -198,7 +203,7 @@ func (l *loader) read(ctx context.Context, path string) (err error) {
 	}
 	defer func() { err = errors.Join(err, t.close()) }()
 	learner, item, score := t.column("learner"), t.column("item"), t.column("score")
-	at, skill := t.column("time"), t.column("skill")
+	at, skill, took := t.column("time"), t.column("skill"), t.column("took")
 	if learner < 0 || item < 0 || score < 0 {
 		return errors.New("find columns: want a learner, an item and a score (learner,item,correct)")
 	}
@@ -234,7 +239,20 @@ func (l *loader) read(ctx context.Context, path string) (err error) {
 		a.Skill = append(a.Skill, k)
 		a.Time = append(a.Time, int64(seconds))
 		a.Score = append(a.Score, y)
+		if took >= 0 {
+			a.takeTime(fields[took])
+		}
 	}
+}
+
+// takeTime appends a response time; what isn't a number above 0 is unknown, and so
+// are the times of answers before the first that has one.
+func (a *Answers) takeTime(text string) {
+	x, err := strconv.ParseFloat(text, 64)
+	if err != nil || !(x > 0 && x < 1e12) {
+		x = 0
+	}
+	a.Took = append(append(a.Took, make([]float64, a.Len()-1-len(a.Took))...), x)
 }
 
 // readSkills reads lines (item, skill), several per item, or one line per item
@@ -326,6 +344,9 @@ func (a *Answers) sortByTime() {
 	a.Skill = pick(a.Skill, order)
 	a.Time = pick(a.Time, order)
 	a.Score = pick(a.Score, order)
+	if a.Took != nil {
+		a.Took = pick(a.Took, order)
+	}
 }
 
 func pick[T any](column []T, order []int) []T {

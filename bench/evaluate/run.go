@@ -105,7 +105,7 @@ const (
 // engine is our own system: a forecast model fed from the columns.
 type engine struct {
 	model   *forecast.Model
-	experts [3][]float64 // scored predictions of filter, head, full
+	experts [4][]float64 // scored predictions of filter, quick, head, full
 	tags    []uint64
 }
 
@@ -133,14 +133,20 @@ func (s *engine) predict(a *Answers, i int) float64 {
 	}
 	f := s.model.Predict(e)
 	if i >= a.Scored {
-		for k, p := range [3]float64{f.Filter, f.Head, f.Full} {
+		for k, p := range [4]float64{f.Filter, f.Quick, f.Head, f.Full} {
 			s.experts[k] = append(s.experts[k], p)
 		}
 	}
 	return f.P
 }
 
-func (s *engine) learn(a *Answers, i int) { s.model.Learn(a.Score[i]) }
+func (s *engine) learn(a *Answers, i int) {
+	if a.Took == nil {
+		s.model.Learn(a.Score[i])
+		return
+	}
+	s.model.LearnTimed(a.Score[i], a.Took[i])
+}
 
 // predict replays the answers through every system.
 func (r *Report) predict(ctx context.Context, a *Answers, c *Config) error {
@@ -170,7 +176,7 @@ func (r *Report) predict(ctx context.Context, a *Answers, c *Config) error {
 			Reliability: reliability(p, score, reliabilityBuckets), Nanoseconds: nanoseconds,
 		})
 	}
-	for k, name := range []string{"filter alone", "with head", "with contexts"} {
+	for k, name := range []string{"filter alone", "quick filter", "with head", "with contexts"} {
 		r.Experts = append(r.Experts, System{Name: name, Quality: measure(own.experts[k], score)})
 	}
 	return nil

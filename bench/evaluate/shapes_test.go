@@ -130,3 +130,61 @@ func TestOtherShapesAreNoWorse(t *testing.T) {
 // tolerance is about two standard errors of the difference between the log-losses
 // of two systems, which is some .15 nats for one answer.
 func (s *shape) tolerance() float64 { return 0.3 / math.Sqrt(float64(s.answers)) }
+
+// TestResponseTimeHelps: learners have spells of haste, in which they answer fast
+// and badly. Their times tell of it before their scores do.
+func TestResponseTimeHelps(t *testing.T) {
+	t.Parallel()
+	const learners, items, answers, seed = 200, 100, 20_000, 1
+	random := rand.New(rand.NewPCG(seed, 77))
+	skill, hasty, difficulty := make([]float64, learners), make([]bool, learners), make([]float64, items)
+	for u := range skill {
+		skill[u] = random.NormFloat64() + 1
+	}
+	for i := range difficulty {
+		difficulty[i] = random.NormFloat64()
+	}
+	timed := &strings.Builder{}
+	timed.WriteString("learner,item,correct,response_time_ms\n")
+	for range answers {
+		u, i := random.IntN(learners), random.IntN(items)
+		if random.Float64() < 0.1 {
+			hasty[u] = !hasty[u]
+		}
+		logit, pace := skill[u]-difficulty[i], 0.0
+		if hasty[u] {
+			logit, pace = logit-1.5, -1
+		}
+		right := 0
+		if random.Float64() < filter.Sigmoid(logit) {
+			right = 1
+		}
+		fmt.Fprintf(timed, "%d,%d,%d,%.0f\n", u, i, right, 9000*math.Exp(0.3*random.NormFloat64()+pace+0.3*difficulty[i]))
+	}
+	path := filepath.Join(t.TempDir(), "answers.csv")
+	if err := os.WriteFile(path, []byte(timed.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a, err := Load(t.Context(), "", path, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	loss := func() float64 {
+		own, err := newEngine()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, _, err := replay(t.Context(), a, own, func(int) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return measure(p, a.Score).LogLoss
+	}
+	with := loss()
+	a.Took = nil
+	without := loss()
+	t.Logf("log-loss %.4f with response times, %.4f without", with, without)
+	if with > without-0.005 {
+		t.Errorf("log-loss %.4f with response times, %.4f without: want at least .005 less (seed %d)", with, without, seed)
+	}
+}

@@ -1,13 +1,16 @@
 // Package forecast predicts whether an answer will be right, from everything that
 // the answers before it tell.
 //
-// Three experts predict, each on top of the one before:
+// Four experts predict, the last two each on top of the filter:
 //
 //	filter   skill and difficulty alone (package filter)
+//	quick    the same with skills that move ten times as fast, for learners who
+//	         change, or a log in which they come back as others
 //	head     plus the logistic head: recent successes, practice, time since
 //	full     plus contexts: small Gaussian corrections for situations that come
 //	         back, like this item after that one, or the third try at this goal;
-//	         and a head that weighs each kind of context, item and goal
+//	         and a head that weighs each kind of context, item and goal,
+//	         and response times where they are known
 //
 // and a Bayesian mixture weighs them by how well they have predicted so far, so
 // that a richer expert counts only where the data carry it. Contexts correct

@@ -5,14 +5,25 @@ package forecast
 const switchRate = 0.0001
 
 // mixture weighs the experts by their past likelihood. Its log-loss exceeds that
-// of the best expert by no more than log(3) in all, apart from switching.
+// of the best expert by no more than log(4) in all, apart from switching.
 type mixture struct {
-	weight [3]float64
+	weight [experts]float64
 }
 
-func newMixture() mixture { return mixture{[3]float64{1.0 / 3, 1.0 / 3, 1.0 / 3}} }
+// experts is the number of experts.
+const experts = 4
 
-func (f *Forecast) experts() [3]float64 { return [3]float64{f.Filter, f.Head, f.Full} }
+func newMixture() mixture {
+	var m mixture
+	for i := range m.weight {
+		m.weight[i] = 1.0 / experts
+	}
+	return m
+}
+
+func (f *Forecast) experts() [experts]float64 {
+	return [experts]float64{f.Filter, f.Quick, f.Head, f.Full}
+}
 
 func (m *mixture) predict(f *Forecast) float64 {
 	var p float64
@@ -30,6 +41,6 @@ func (m *mixture) learn(f *Forecast, score float64) {
 		sum += m.weight[i]
 	}
 	for i := range m.weight {
-		m.weight[i] = float64((1-switchRate)*m.weight[i]/sum) + switchRate/3
+		m.weight[i] = float64((1-switchRate)*m.weight[i]/sum) + switchRate/experts
 	}
 }

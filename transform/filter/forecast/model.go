@@ -8,6 +8,10 @@ import (
 	"github.com/leerstroom/leerstroom/transform/filter"
 )
 
+// quickDrift is by how much the skills of the quick filter move faster: an order
+// of magnitude.
+const quickDrift = 10
+
 // Config are the constants of a Model. The zero value asks for the defaults.
 type Config struct {
 	Parameters *filter.Parameters // nil = filter.DefaultParameters
@@ -41,21 +45,24 @@ type Event struct {
 type Forecast struct {
 	P      float64 // mixture: what to use
 	Filter float64
+	Quick  float64
 	Head   float64
 	Full   float64
 }
 
 // learnerState is what is remembered of a learner.
 type learnerState struct {
-	overall             filter.Gaussian
+	overall, quick      filter.Gaussian
 	history             filter.Counters
 	recent              uint32 // last scores, newest in bit 0, 1 = half a point or more
 	item1, item2, goal1 uint64 // last item, the one before, last goal
+	pace                relative
 }
 
 // goalState is what is remembered of a learner at a goal.
 type goalState struct {
 	skill   filter.Gaussian
+	quick   filter.Gaussian
 	history filter.Counters
 	recent  uint32
 }
@@ -69,12 +76,14 @@ type itemState struct {
 // Model predicts answers and learns from them, one by one. Create one with New.
 type Model struct {
 	parameters   filter.Parameters
+	quick        filter.Parameters // of the quick filter
 	global       filter.Gaussian
 	items, goals *table[filter.Gaussian]
 	learners     *table[learnerState]
 	learnerGoals *table[goalState]
 	learnerItems *table[itemState]
 	contexts     *table[filter.Gaussian]
+	paces        *table[pace] // per item
 	weights      *table[weight]
 	head         filter.Trainer
 	full         wide
@@ -93,6 +102,8 @@ type pending struct {
 	skill      filter.Learner
 	shared     filter.Shared
 	prediction filter.Prediction
+	quick      filter.Learner
+	hasty      filter.Prediction // of the quick filter
 	features   filter.Features
 	active     []active
 	corrected  float64 // probability of filter and contexts, without a head
@@ -112,12 +123,16 @@ func New(c Config) (*Model, error) {
 		parameters: filter.DefaultParameters(),
 		items:      newTable[filter.Gaussian](c.Limit), goals: newTable[filter.Gaussian](c.Limit),
 		learners: newTable[learnerState](c.Limit), learnerGoals: newTable[goalState](c.Limit),
-		learnerItems: newTable[itemState](c.Limit), contexts: newTable[filter.Gaussian](c.Limit),
+		learnerItems: newTable[itemState](c.Limit), contexts: newTable[filter.Gaussian](c.Limit), paces: newTable[pace](c.Limit),
 		weights: newTable[weight](c.Limit),
 		head:    filter.NewTrainer(), full: newWide(), mixture: newMixture(),
 	}
 	if c.Parameters != nil {
 		m.parameters = *c.Parameters
+	}
+	m.quick = m.parameters
+	for i := range m.quick.Learner {
+		m.quick.Learner[i].DriftPerAnswer *= quickDrift
 	}
 	m.global = m.parameters.Shared[filter.ComponentGlobal]
 	return m, nil
@@ -131,7 +146,8 @@ func (m *Model) Predict(e Event) Forecast {
 	m.gather(p)
 	p.prediction = filter.Predict(&p.skill, &p.shared, filter.Question{})
 	p.features.Fill(&p.prediction, &p.learner.history, &p.goal.history, &p.item.repeats, e.AtMs)
-	p.forecast.Filter = p.prediction.P
+	p.hasty = filter.Predict(&p.quick, &p.shared, filter.Question{})
+	p.forecast.Filter, p.forecast.Quick = p.prediction.P, p.hasty.P
 	p.forecast.Head = m.head.Head.Probability(&p.features)
 	m.situate(p)
 	logit := m.correct(p)
@@ -149,11 +165,13 @@ func (m *Model) gather(p *pending) {
 	p.item = m.learnerItems.at(join(e.Learner, e.Item))
 	p.itemShared = start(m.items.at(mix(e.Item)), m.parameters.Shared[filter.ComponentItem])
 	p.shared = filter.Shared{filter.ComponentItem: *p.itemShared, filter.ComponentGlobal: m.global}
-	p.skill = filter.Learner{filter.LayerOverall: m.layer(filter.LayerOverall, p.learner.overall, &p.learner.history, e.AtMs)}
+	p.skill = filter.Learner{filter.LayerOverall: layer(&m.parameters, filter.LayerOverall, p.learner.overall, &p.learner.history, e.AtMs)}
+	p.quick = filter.Learner{filter.LayerOverall: layer(&m.quick, filter.LayerOverall, p.learner.quick, &p.learner.history, e.AtMs)}
 	if e.Goal != 0 {
 		p.goalShared = start(m.goals.at(mix(e.Goal)), m.parameters.Shared[filter.ComponentGoal])
 		p.shared[filter.ComponentGoal] = *p.goalShared
-		p.skill[filter.LayerGoal] = m.layer(filter.LayerGoal, p.goal.skill, &p.goal.history, e.AtMs)
+		p.skill[filter.LayerGoal] = layer(&m.parameters, filter.LayerGoal, p.goal.skill, &p.goal.history, e.AtMs)
+		p.quick[filter.LayerGoal] = layer(&m.quick, filter.LayerGoal, p.goal.quick, &p.goal.history, e.AtMs)
 	}
 }
 
@@ -166,33 +184,39 @@ func start(g *filter.Gaussian, prior filter.Gaussian) *filter.Gaussian {
 }
 
 // layer returns a layer of the learner as it is at atMs.
-func (m *Model) layer(layer int, g filter.Gaussian, c *filter.Counters, atMs int64) filter.Gaussian {
+func layer(parameters *filter.Parameters, layer int, g filter.Gaussian, c *filter.Counters, atMs int64) filter.Gaussian {
 	if c.Answers == 0 {
-		return m.parameters.Prior(layer)
+		return parameters.Prior(layer)
 	}
 	var elapsed int64
 	if c.LastAtMs > 0 {
 		elapsed = atMs - c.LastAtMs
 	}
-	return m.parameters.Drift(layer, g, elapsed)
+	return parameters.Drift(layer, g, elapsed)
 }
 
 // Learn learns from the score (0 to 1) of the answer that was predicted last.
-func (m *Model) Learn(score float64) {
+func (m *Model) Learn(score float64) { m.LearnTimed(score, 0) }
+
+// LearnTimed learns from the score of the answer that was predicted last, and from
+// how long it took, in any unit; 0 = unknown.
+func (m *Model) LearnTimed(score, responseTime float64) {
 	p := &m.last
 	m.mixture.learn(&p.forecast, score)
 	m.full.learn(p, score)
 	m.head.Learn(&p.features, p.forecast.Head, score)
 	learnContexts(p, score)
 	p.skill.Update(&p.prediction, score)
+	p.quick.Update(&p.hasty, score)
 	p.shared.Update(&p.prediction, score)
 	*p.itemShared = p.shared[filter.ComponentItem]
 	m.global = p.shared[filter.ComponentGlobal]
-	p.learner.overall = p.skill[filter.LayerOverall]
+	p.learner.overall, p.learner.quick = p.skill[filter.LayerOverall], p.quick[filter.LayerOverall]
 	if p.event.Goal != 0 {
 		*p.goalShared = p.shared[filter.ComponentGoal]
-		p.goal.skill = p.skill[filter.LayerGoal]
+		p.goal.skill, p.goal.quick = p.skill[filter.LayerGoal], p.quick[filter.LayerGoal]
 	}
+	m.learnPace(p, responseTime)
 	p.remember(score)
 }
 
@@ -229,5 +253,5 @@ func (m *Model) Skill(learner, goal uint64) (filter.Gaussian, bool) {
 	return l.Skill(), true
 }
 
-// Mixture returns the weights of the experts filter, head and full.
-func (m *Model) Mixture() [3]float64 { return m.mixture.weight }
+// Mixture returns the weights of the experts filter, quick, head and full.
+func (m *Model) Mixture() [experts]float64 { return m.mixture.weight }

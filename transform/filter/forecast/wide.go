@@ -3,13 +3,19 @@ package forecast
 import "github.com/leerstroom/leerstroom/transform/filter"
 
 // The dense features of the full expert: those of the filter's head, the means of
-// the five components of the filter, and the sum of means per kind of context.
+// the five components of the filter, and how the quick filter differs,
+// the learner's pace, and the sum of means per kind of context.
 const (
 	featureOverall = filter.FeatureCount + iota
 	featureGoal
 	featureItemDifficulty
 	featureGoalDifficulty
 	featureGlobal
+	featureQuick
+	featurePaceKnown
+	featurePaceLast
+	featurePaceUsual
+	featurePaceLastScore
 	featureContexts
 	wideCount = featureContexts + contextKinds
 )
@@ -62,6 +68,11 @@ func (w *wide) predict(p *pending, logit float64, weights *table[weight]) float6
 	w.x[featureItemDifficulty] = -p.shared[filter.ComponentItem].Mean
 	w.x[featureGoalDifficulty] = -p.shared[filter.ComponentGoal].Mean
 	w.x[featureGlobal] = p.shared[filter.ComponentGlobal].Mean
+	w.x[featureQuick] = p.hasty.Logit() - p.prediction.Logit()
+	if r := &p.learner.pace; r.known {
+		w.x[featurePaceKnown], w.x[featurePaceLast], w.x[featurePaceUsual] = 1, r.last, r.usual
+		w.x[featurePaceLastScore] = float64(r.last * p.features[filter.FeatureLearnerLast])
+	}
 	for _, a := range p.active {
 		w.x[featureContexts+a.kind] += a.gaussian.Mean
 	}
