@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 )
 
@@ -24,7 +25,7 @@ func (r *runner) bare(ctx context.Context) (err error) {
 	if err != nil {
 		return errors.Join(err, p.close(context.WithoutCancel(ctx)))
 	}
-	r.results.add("disk_sync_p50", synced, "ms", "writing 20 kB and syncing it, on the disk of this run: the embedded broker does it twice for each message, one at a time")
+	r.results.add("disk_sync_p50", synced, "ms", "writing 20 kB and syncing it, on the disk of this run: what an acknowledgement waits for at least")
 	defer func() { err = errors.Join(err, p.close(context.WithoutCancel(ctx))) }()
 	table := p.database + ".bare_answers"
 	byDriver, err := newDriverInserter(r.config.Environment.options(), table)
@@ -48,6 +49,7 @@ func (r *runner) insertAlone(ctx context.Context, p *pipeline, into inserter, fi
 	if err := p.conn.Exec(ctx, "CREATE TABLE "+table+" AS "+p.database+".answers"); err != nil {
 		return fmt.Errorf("create table for bare inserts: %w", err)
 	}
+	processor := r.watchProcessor(strings.TrimSuffix(figure, "_rows_per_second"), what, partClickHouse)
 	rate, err := insertAll(ctx, r.workload, into, r.config.Workers)
 	if err != nil {
 		return fmt.Errorf("%s: %w", figure, err)
@@ -60,6 +62,7 @@ func (r *runner) insertAlone(ctx context.Context, p *pipeline, into inserter, fi
 		return fmt.Errorf("%s: %d rows are stored, want %d", figure, count, r.total())
 	}
 	r.results.add(figure, rate, "rows/s", what)
+	processor()
 	if err := p.conn.Exec(ctx, "DROP TABLE "+table+" SYNC"); err != nil {
 		return fmt.Errorf("drop table of bare inserts: %w", err)
 	}
@@ -84,10 +87,12 @@ func (r *runner) kafkaEngine(ctx context.Context) (err error) {
 	}
 	r.config.Progress("ClickHouse's Kafka engine: fill", int64(rows), r.total())
 	k := &kafkaEngine{conn: p.conn, database: p.database, brokers: r.config.Environment.Brokers, topic: topic, group: topic, workers: r.config.Workers}
+	processor := r.watchProcessor("clickhouse_kafka_engine", "ClickHouse's own Kafka engine", partKafka, partClickHouse)
 	rate, err := k.run(ctx, rows)
 	if err != nil {
 		return err
 	}
+	processor()
 	r.results.add(figureEngine, rate, "rows/s", "ClickHouse's own Kafka engine with a materialized view that computes HMAC in SQL from JSONEachRow, same broker and server; no scoring, no registry, identifiers in clear on the broker; without the time to join")
 	return nil
 }

@@ -270,6 +270,7 @@ func (r *runner) endToEnd(ctx context.Context) error {
 		resident := watchResident()
 		s := newStages(ctx)
 		defer func() { err = errors.Join(err, s.stop()) }()
+		processor := r.watchProcessor("end_to_end", "all stages together")
 		started := time.Now()
 		if _, err := p.startPseudonymize(s); err != nil {
 			resident()
@@ -290,6 +291,7 @@ func (r *runner) endToEnd(ctx context.Context) error {
 		}
 		r.results.add(figureEndToEnd, float64(r.total())/took.Seconds(), "rows/s", "all stages together: sealed in `raw` until scored and committed in ClickHouse, with joining the groups")
 		r.results.add("end_to_end_allocations_per_row", perRow, "allocations", "heap objects per row of all stages in the middle half of that")
+		processor()
 		r.results.add("end_to_end_resident_memory", peak, "MB", "largest resident memory of the process of all stages at that speed, engines apart")
 		return r.verify(ctx, p)
 	})
@@ -300,6 +302,7 @@ func (r *runner) endToEndUnscored(ctx context.Context) error {
 	return r.withPipeline(ctx, "unscored", func(p *pipeline, ends []int64) (err error) {
 		s := newStages(ctx)
 		defer func() { err = errors.Join(err, s.stop()) }()
+		processor := r.watchProcessor("end_to_end_without_scoring", "the same without scoring")
 		started := time.Now()
 		if _, err := p.startPseudonymize(s); err != nil {
 			return err
@@ -311,6 +314,7 @@ func (r *runner) endToEndUnscored(ctx context.Context) error {
 			return err
 		}
 		r.results.add(figureUnscored, float64(r.total())/time.Since(started).Seconds(), "rows/s", "the same with scoring off: pseudonymised and archived only")
+		processor()
 		return r.verify(ctx, p)
 	})
 }

@@ -47,6 +47,9 @@ Kafka engine on the same rows.`,
 			}
 			results, err := bench.Run(command.Context(), config)
 			if err != nil {
+				if results != nil { // what was measured before is of use all the same
+					err = errors.Join(err, results.WriteMarkdown(command.OutOrStdout()))
+				}
 				return err
 			}
 			return errors.Join(writeFile(report, command.OutOrStdout(), results.WriteMarkdown), writeFile(figures, nil, results.WriteJSON))

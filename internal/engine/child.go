@@ -50,6 +50,10 @@ func ClickHouseMain(args []string) int {
 	}
 	// The engine measures the stack of the thread that calls it.
 	runtime.LockOSThread()
+	if err := yieldToStages(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	library, dir := args[0], args[1]
 	err := runLocal(library, []string{
 		"clickhouse-local",

@@ -1,0 +1,114 @@
+package bench
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/leerstroom/leerstroom/internal/engine"
+)
+
+// processorTime is the processor time that each part of the system has used so
+// far, in seconds. It tells what a row costs where wall time would also tell who
+// else was at work.
+type processorTime struct{ stages, kafka, clickhouse float64 }
+
+// readProcessorTime returns false where the system doesn't tell.
+func readProcessorTime() (t processorTime, ok bool) {
+	self := strconv.Itoa(os.Getpid())
+	if t.stages, ok = processorSeconds(self); !ok {
+		return t, false
+	}
+	threads, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return t, false
+	}
+	for _, thread := range threads {
+		children, err := os.ReadFile("/proc/self/task/" + thread.Name() + "/children")
+		if err != nil {
+			continue // the thread ended
+		}
+		for _, child := range strings.Fields(string(children)) {
+			command, err := os.ReadFile("/proc/" + child + "/cmdline")
+			if err != nil {
+				continue // the child ended
+			}
+			seconds, _ := processorSeconds(child)
+			switch words := strings.Split(string(command), "\x00"); {
+			case len(words) > 1 && words[1] == engine.ChildKafka:
+				t.kafka += seconds
+			case len(words) > 1 && words[1] == engine.ChildClickHouse:
+				t.clickhouse += seconds
+			}
+		}
+	}
+	return t, t.kafka > 0 && t.clickhouse > 0
+}
+
+// processorSeconds reads the user and system time of a process.
+func processorSeconds(process string) (float64, bool) {
+	const ticksPerSecond = 100 // on every platform of Linux that Go runs on
+	text, err := os.ReadFile("/proc/" + process + "/stat")
+	if err != nil {
+		return 0, false
+	}
+	// The name in parentheses may hold blanks; the state comes after it.
+	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+	const user, system = 11, 12
+	if len(fields) <= system {
+		return 0, false
+	}
+	ticks := 0.0
+	for _, f := range []string{fields[user], fields[system]} {
+		n, err := strconv.ParseFloat(f, 64)
+		if err != nil {
+			return 0, false
+		}
+		ticks += n
+	}
+	return ticks / ticksPerSecond, true
+}
+
+// Parts of the system whose processor time is told.
+const (
+	partStages     = "stages"
+	partKafka      = "kafka"
+	partClickHouse = "clickhouse"
+)
+
+// watchProcessor reports the processor time per row of some parts between the
+// call and the call of the returned function; without names, of all, and what
+// rate the cores could reach at most at that cost.
+func (r *runner) watchProcessor(name, what string, parts ...string) (report func()) {
+	before, ok := readProcessorTime()
+	return func() {
+		after, still := readProcessorTime()
+		if !ok || !still {
+			return
+		}
+		sum := 0.0
+		for _, part := range []struct {
+			name, what string
+			seconds    float64
+		}{
+			{partStages, "in the process of the stages and of the measure", after.stages - before.stages},
+			{partKafka, "in the broker", after.kafka - before.kafka},
+			{partClickHouse, "in ClickHouse, with its merges", after.clickhouse - before.clickhouse},
+		} {
+			if len(parts) > 0 && !slices.Contains(parts, part.name) {
+				continue
+			}
+			perRow := part.seconds * 1e9 / float64(r.total())
+			sum += perRow
+			r.results.add(name+"_processor_"+part.name, perRow, "ns/row", what+": processor time per row "+part.what)
+		}
+		if len(parts) == 0 {
+			cores := float64(runtime.GOMAXPROCS(0))
+			r.results.add(name+"_limit_rows_per_second", cores*1e9/sum, "rows/s",
+				fmt.Sprintf("what %g cores could do if they never waited: their time divided by the sum of the parts", cores))
+		}
+	}
+}
