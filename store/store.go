@@ -31,7 +31,7 @@ type Config struct {
 	Replicated bool
 
 	MaxRows  int           // rows of one insert; 0 means 200,000
-	MaxDelay time.Duration // longest time that rows wait for more; 0 means 500 ms
+	MaxDelay time.Duration // longest time that rows wait for more while the server keeps up; 0 means 500 ms
 	Batches  int           // batches held in memory before writers have to wait; 0 means 4
 	InFlight int           // of these, archived at the same time; 0 means 2
 

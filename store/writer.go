@@ -35,6 +35,7 @@ type writer struct {
 
 	mu        sync.Mutex
 	current   *batch // nil = all are on their way
+	underWay  int    // sealed and not yet durable or given up
 	epoch     uint64
 	rejection error          // that ended the last epoch
 	joined    map[int]uint64 // epoch that a partition belongs to, 0 if not in it
@@ -180,6 +181,7 @@ func (w *writer) seal() {
 	w.current.archived = make(chan struct{})
 	w.sealed <- w.current
 	w.current = nil
+	w.underWay++
 }
 
 func (w *writer) sealByAge() {
@@ -191,7 +193,8 @@ func (w *writer) sealByAge() {
 			return
 		case now := <-ticker.C:
 			w.mu.Lock()
-			if w.current != nil && now.Sub(w.current.begun) >= w.config.MaxDelay {
+			// While the server is busy, more rows in one insert cost it less.
+			if w.current != nil && now.Sub(w.current.begun) >= w.config.MaxDelay && w.underWay < w.config.InFlight {
 				w.seal()
 			}
 			w.mu.Unlock()
@@ -276,6 +279,9 @@ func (w *writer) commitBatches() {
 		for _, c := range b.waiting {
 			c.Durable(err)
 		}
+		w.mu.Lock()
+		w.underWay--
+		w.mu.Unlock()
 		w.free <- b.recycle(w.config.Database, 2*w.config.MaxRows)
 	}
 }

@@ -47,7 +47,11 @@ type run struct {
 	rows     int
 	since    time.Time
 	norms    time.Time // when they were last in a checkpoint
-	moved    bool      // whether anything has moved since
+
+	handedOver   answer.Position // of the last checkpoint, if there was one
+	checkpointed bool
+
+	moved bool // whether anything has moved since
 
 	sums       ItemSumRows
 	sumsOut    []byte
@@ -187,7 +191,10 @@ func (r *run) flush(ctx context.Context, idle bool) error {
 		return err
 	}
 	crowded := r.pending.rows() > r.config.MaxPendingRows/2
-	due := r.messages > 0 && (crowded || r.rows >= r.config.CheckpointRows || now.Sub(r.since) >= r.config.CheckpointInterval)
+	// While the store still has the last one, the next grows: a learner's state is
+	// written once however many answers have moved it meanwhile.
+	aged := now.Sub(r.since) >= r.config.CheckpointInterval && r.handedOverIsDurable()
+	due := r.messages > 0 && (crowded || r.rows >= r.config.CheckpointRows || aged)
 	if due || r.moved && now.Sub(r.norms) >= r.config.NormInterval {
 		if err := r.checkpoint(ctx, now); err != nil {
 			return err
@@ -218,6 +225,13 @@ func (r *run) settle() error {
 	return nil
 }
 
+// handedOverIsDurable tells whether the store has all checkpoints that it was
+// given.
+func (r *run) handedOverIsDurable() bool {
+	position, any, _ := r.durable.state() // an error was reported by settle
+	return !r.checkpointed || any && position >= r.handedOver
+}
+
 // checkpoint hands over what has changed.
 func (r *run) checkpoint(ctx context.Context, now time.Time) error {
 	c := &Checkpoint{
@@ -241,6 +255,7 @@ func (r *run) checkpoint(ctx context.Context, now time.Time) error {
 		}
 	}
 	r.adoptions, r.messages, r.rows = nil, 0, 0
+	r.handedOver, r.checkpointed = position, true
 	r.pending.cut()
 	r.stage.metrics.checkpoints.Inc()
 	if err := r.config.Persistence.Checkpoint(ctx, c); err != nil {

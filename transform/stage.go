@@ -29,7 +29,7 @@ type StageConfig struct {
 	// Now times flushes. No result depends on it.
 	Now func() time.Time
 
-	CheckpointInterval time.Duration // longest wait of an applied answer for a checkpoint; 1 s
+	CheckpointInterval time.Duration // longest wait of an applied answer for a checkpoint while the store keeps up; 1 s
 	CheckpointRows     int           // answers that call for a checkpoint at once; 200,000
 	SumsInterval       time.Duration // longest wait of an answer for `item-sums`; .5 s
 	SumsAnswers        int           // first answers that call for sums sooner, but not within half of the interval; 500
