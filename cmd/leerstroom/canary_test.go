@@ -26,6 +26,7 @@ import (
 	"github.com/leerstroom/leerstroom/internal/canary"
 	"github.com/leerstroom/leerstroom/internal/engine/enginetest"
 	"github.com/leerstroom/leerstroom/internal/stream"
+	"github.com/leerstroom/leerstroom/pseudonymize/vault"
 )
 
 // The canaries: what a publisher knows a learner by, in every scheme, and names.
@@ -52,7 +53,7 @@ func newHunter(t *testing.T, schools []string) *canary.Hunter {
 	t.Helper()
 	h := canary.New()
 	add := func(text string) { h.Add(fmt.Sprintf("canary %d", h.Forms()), canary.Forms(text)) }
-	for _, text := range []string{canaryName, "kanarie-event", canaryNumber, strings.Repeat("c0ffee01", 4)} { // the last: an ECK iD without its common front
+	for _, text := range []string{canaryName, "Achternaam-Kanarie", "kanarie-roster", "kanarie-event", canaryNumber, strings.Repeat("c0ffee01", 4)} { // the last: an ECK iD without its common front
 		add(text)
 	}
 	number, err := canary.HPGN(canaryNumber)
@@ -98,6 +99,7 @@ func TestNoCanaryLeavesTheVault(t *testing.T) {
 		return nil
 	})
 	s.pseudonym(hunt)
+	s.names(schools[0])
 	hunt.tables(s)
 	client := s.kafka()
 	for _, topic := range []string{"raw", "answers", "registry", "skills", "item-sums", "items", "deadletters", "engine-rival"} {
@@ -119,6 +121,35 @@ func TestNoCanaryLeavesTheVault(t *testing.T) {
 	s.up()
 	s.findPlanted(hunt.hunter)
 	s.terminate()
+}
+
+// names imports a roster of marked names and waits until a key of the school, and
+// no other, sees them: in that reply they may be.
+func (s *system) names(school string) {
+	s.t.Helper()
+	var lines []vault.RosterLine
+	for learner := range 5 {
+		lines = append(lines, vault.RosterLine{Aliases: []vault.Alias{lasAlias(school, fmt.Sprint("kanarie-roster-", learner))},
+			Name: vault.Name{First: canaryName, Last: fmt.Sprint("Achternaam-Kanarie ", learner), Group: "7B", YearGroup: 7}})
+	}
+	s.importRoster(school, lines)
+	key := func(school string) string {
+		return strings.TrimSpace(s.must("apikey", "create", "--role", "school", "--school", school, "--data", s.data()))
+	}
+	mine, other := key(school), key("99XX99")
+	ask := func(key string) ([]byte, error) {
+		return s.send(http.MethodPost, "/v1/groups/7B/names", key, "application/json", fmt.Appendf(nil, `{"school":%q}`, school))
+	}
+	enginetest.Eventually(s.t, 2*time.Minute, "names of a group", func() error {
+		reply, err := ask(mine)
+		if err == nil && (bytes.Count(reply, []byte(canaryName)) != len(lines) || !bytes.Contains(reply, []byte("Achternaam-Kanarie 4"))) {
+			err = errNotYet
+		}
+		return err
+	})
+	if reply, err := ask(other); err == nil || !strings.Contains(err.Error(), "404") || bytes.Contains(reply, []byte(canaryName)) {
+		s.t.Errorf("names for a key of another school: %v, want 404", err)
+	}
 }
 
 // findPlanted leaves a canary behind where careless stages would, and hunts again:

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/http"
 	"os"
@@ -15,10 +16,12 @@ import (
 
 	"github.com/goccy/go-yaml"
 
+	"github.com/leerstroom/leerstroom/ingest/raw"
 	"github.com/leerstroom/leerstroom/internal/answer"
 	"github.com/leerstroom/leerstroom/internal/engine"
 	"github.com/leerstroom/leerstroom/internal/engine/enginetest"
 	"github.com/leerstroom/leerstroom/internal/stream"
+	"github.com/leerstroom/leerstroom/pseudonymize/vault"
 )
 
 // change replaces the configuration file, as an editor does.
@@ -133,6 +136,34 @@ func (s *system) deliver(client *stream.Client, school, round string, learners i
 	})
 }
 
+// importRoster teaches the running system what a school's roster says.
+func (s *system) importRoster(school string, lines []vault.RosterLine) {
+	s.t.Helper()
+	config, err := loadConfiguration(s.config())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	d, err := attachDeployment(s.t.Context(), config, layout{s.data()}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	identities, _, err := d.openVault()
+	var registry *vault.Partition
+	if err == nil {
+		registry, err = identities.Open(s.t.Context(), answer.PartitionOf(school, config.Topics.Partitions), vault.Follow)
+	}
+	if err == nil {
+		_, err = registry.ImportRoster(s.t.Context(), lines)
+	}
+	if err = errors.Join(err, d.close()); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func lasAlias(school, value string) vault.Alias {
+	return vault.Alias{School: school, Identifier: raw.Identifier{Scheme: raw.SchemeLAS, Value: value}}
+}
+
 // tokensOf asks for tokens of learners as an engine.
 func (s *system) tokensOf(key, school string, learners int) (tokens []*string, err error) {
 	s.t.Helper()
@@ -165,12 +196,20 @@ func TestEngineOfAnotherParty(t *testing.T) {
 	allow := func(engines ...string) {
 		s.change(func(config map[string]any) { config["engine_authorisations"].(map[string]any)[allowing] = engines })
 	}
-	s.change(func(config map[string]any) { config["engines"] = []map[string]string{{"name": "rival"}} })
+	s.change(func(config map[string]any) {
+		config["engines"] = []map[string]string{{"name": "rival"}}
+		delete(config, "identities") // tokens for learners of rosters only
+	})
 	allow("tutor", "rival")
 	rival := strings.TrimSpace(s.must("apikey", "create", "--role", "engine", "--engine", "rival", "--data", s.data()))
 	s.up()
 	client := s.kafka()
 	const topic = "engine-rival"
+	var roster []vault.RosterLine
+	for learner := range learners {
+		roster = append(roster, vault.RosterLine{Aliases: []vault.Alias{lasAlias(allowing, fmt.Sprint("L-", learner))}})
+	}
+	s.importRoster(allowing, roster)
 	s.deliver(client, allowing, "first", learners, topic)
 	s.deliver(client, other, "first", learners, topic)
 	check := func(want int) {
@@ -214,6 +253,9 @@ func TestEngineOfAnotherParty(t *testing.T) {
 		return text == nil || slices.ContainsFunc(asked, func(other *string) bool { return *other == *text })
 	}) {
 		t.Errorf("two engines share a token, or one has none (%v)", err)
+	}
+	if strangers, err := s.tokensOf(s.engineKey, other, learners); err != nil || slices.ContainsFunc(strangers, func(text *string) bool { return text != nil }) {
+		t.Errorf("learners that no roster knows have tokens (%v)", err)
 	}
 	allow("tutor")
 	if _, err := s.tokensOf(rival, allowing, learners); err == nil || !strings.Contains(err.Error(), "403") {
