@@ -2,8 +2,11 @@ package bench
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -192,16 +195,21 @@ func (m *servingMeasure) awaitServed(ctx context.Context) error {
 
 // underLoad sends answers at a rate and meanwhile measures the delay of single
 // answers and the latency of next-exercise.
-func (m *servingMeasure) underLoad(ctx context.Context, rate int) error {
+func (m *servingMeasure) underLoad(ctx context.Context, rate int) (err error) {
 	w, err := NewWorkload(m.population, WorkloadConfig{Answers: m.sent.Answers() + rate*int(delayDuration/time.Second)})
 	if err != nil {
 		return err
 	}
 	load := w.After(m.sent, 0)
 	m.sent = w
+	bare, stop, err := startBareServer()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stop()) }()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	var delays, asks latencies
+	var delays, asks, bareAsks latencies
 	var sent PushResult
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
@@ -210,18 +218,19 @@ func (m *servingMeasure) underLoad(ctx context.Context, rate int) error {
 		return err
 	})
 	group.Go(func() (err error) { delays, err = m.probe(ctx); return err })
-	group.Go(func() (err error) { asks, err = m.ask(ctx); return err })
+	group.Go(func() (err error) { asks, err = m.ask(ctx, m.api); return err })
+	group.Go(func() (err error) { bareAsks, err = m.ask(ctx, newAPIClient(bare, "")); return err })
 	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
-	if len(delays) == 0 || len(asks) == 0 {
+	if len(delays) == 0 || len(asks) == 0 || len(bareAsks) == 0 {
 		return fmt.Errorf("%d probes and %d requests ended while the load lasted, want some of each", len(delays), len(asks))
 	}
-	m.report(rate, sent, delays, asks)
+	m.report(rate, sent, delays, asks, bareAsks)
 	return nil
 }
 
-func (m *servingMeasure) report(rate int, sent PushResult, delays, asks latencies) {
+func (m *servingMeasure) report(rate int, sent PushResult, delays, asks, bareAsks latencies) {
 	r := m.runner.results
 	at := fmt.Sprintf("_at_%d_per_second", rate)
 	r.add("load"+at, sent.RowsPerSecond(), "rows/s", "answers that were really sent and acknowledged meanwhile")
@@ -233,6 +242,38 @@ func (m *servingMeasure) report(rate int, sent PushResult, delays, asks latencie
 	r.add("next_exercise_p50"+at, p50, "ms", fmt.Sprintf("next-exercise over HTTP as the caller sees it, %d requests", len(asks)))
 	r.add("next_exercise_p99"+at, p99, "ms", "")
 	r.add("next_exercise_p999"+at, p999, "ms", "")
+	p50, p99, p999 = bareAsks.quantiles()
+	r.add("bare_http_p50"+at, p50, "ms", "the same requests, at the same time and in the same way, to a handler that replies a constant: what the load leaves of the cores")
+	r.add("bare_http_p99"+at, p99, "ms", "")
+	r.add("bare_http_p999"+at, p999, "ms", "")
+	r.compare("next_exercise_p50"+at, "bare_http_p50"+at)
+	r.compare("next_exercise_p99"+at, "bare_http_p99"+at)
+}
+
+// startBareServer starts a server of this process that replies the same next
+// exercise to every request at once. It returns its URL and what stops it.
+func startBareServer() (url string, stop func() error, err error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", nil, fmt.Errorf("start bare server: %w", err)
+	}
+	reply, err := json.Marshal(NextExercise{Exercise: "publisher:exercise", Goal: "goal", Subject: "subject", Reason: "target"})
+	if err != nil {
+		return "", nil, errors.Join(fmt.Errorf("start bare server: %w", err), listener.Close())
+	}
+	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(reply) // a client that went away
+	})}
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(listener) }() // ends with stop, which waits for it
+	return "http://" + listener.Addr().String(), func() error {
+		err := server.Close()
+		if ended := <-ended; !errors.Is(ended, http.ErrServerClosed) {
+			err = errors.Join(err, ended)
+		}
+		return err
+	}, nil
 }
 
 // probe sends single answers of learners whom nobody else answers for, and polls
@@ -311,7 +352,7 @@ func (m *servingMeasure) probeLine(lines *lineWriter, place int) *body {
 
 // ask requests next exercises at a steady rate. A request that leaves late
 // because others took long is counted from when it should have left.
-func (m *servingMeasure) ask(ctx context.Context) (latencies, error) {
+func (m *servingMeasure) ask(ctx context.Context, api *apiClient) (latencies, error) {
 	var mu sync.Mutex
 	var all latencies
 	group, ctx := errgroup.WithContext(ctx)
@@ -325,7 +366,7 @@ func (m *servingMeasure) ask(ctx context.Context) (latencies, error) {
 				if err := sleep(ctx, time.Until(due)); err != nil {
 					return nil // the measure is over
 				}
-				if _, err := m.api.nextExercise(ctx, m.tokens[turn%len(m.tokens)], ""); err != nil {
+				if _, err := api.nextExercise(ctx, m.tokens[turn%len(m.tokens)], ""); err != nil {
 					return endOf(ctx, err)
 				}
 				own = append(own, float64(time.Since(due).Nanoseconds())/1e6)
