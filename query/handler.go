@@ -115,7 +115,7 @@ func (h *Handler) routes() []route {
 	metrics := promhttp.HandlerFor(h.config.Registry, promhttp.HandlerOpts{})
 	return []route{
 		{"POST /v1/pseudonyms", learnerRoles, nil, h.postPseudonyms},
-		{"GET /v1/learners/{token}/next-exercise", learnerRoles, []string{"goal", "target", "year_group"}, h.getNextExercise},
+		{"GET /v1/learners/{token}/next-exercise", learnerRoles, []string{"goal", "quota", "target", "year_group"}, h.getNextExercise},
 		{"GET /v1/learners/{token}/percentiles", learnerRoles, append([]string{"levels"}, normParams...), h.getLearnerPercentiles},
 		{"GET /v1/learners/{token}/history", learnerRoles, []string{"levels"}, h.getLearnerHistory},
 		{"GET /v1/groups/{group}/overview", schoolRoles,

@@ -81,6 +81,7 @@ func (p *replies) give(b *[]byte) {
 func (h *Handler) getNextExercise(c *call) error {
 	request := Request{
 		Goal:      c.params.name("goal"),
+		Quotas:    c.params.quotas(),
 		Target:    c.params.target(),
 		YearGroup: uint8(c.params.integer("year_group", 1, yearGroups-1, 0)),
 	}

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"unicode"
 	"unicode/utf8"
 )
@@ -116,6 +117,29 @@ func (p *params) target() float64 {
 	}
 	return value
 }
+
+// quotas reads goals with their shares, as goal:share,goal:share.
+func (p *params) quotas() []Quota {
+	if !p.values.Has("quota") {
+		return nil
+	}
+	parts := strings.Split(p.values.Get("quota"), ",")
+	quotas := make([]Quota, 0, len(parts))
+	for _, part := range parts {
+		at := strings.LastIndexByte(part, ':')
+		goal := part[:max(at, 0)]
+		share, err := strconv.ParseFloat(part[at+1:], 64)
+		if at < 1 || !validName(goal) || err != nil || !(share > 0 && share <= 1000) || len(quotas) == maxQuotas {
+			p.fail("quota", "must be goal:share,goal:share, at most 50, with shares above 0 up to 1000")
+			return nil
+		}
+		quotas = append(quotas, Quota{goal, share})
+	}
+	return quotas
+}
+
+// maxQuotas is how many goals a request may name.
+const maxQuotas = 50
 
 // cursor reads the place where a page begins: an id or a token of an earlier
 // reply.

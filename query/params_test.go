@@ -1,6 +1,10 @@
 package query
 
-import "testing"
+import (
+	"fmt"
+	"net/url"
+	"testing"
+)
 
 func TestNegotiate(t *testing.T) {
 	t.Parallel()
@@ -37,6 +41,17 @@ func TestParseToken(t *testing.T) {
 	for _, bad := range []string{"", good[1:], good + "0", "00112233445566778899AABBCCDDEEFF", "0x112233445566778899aabbccddeeff", "zz112233445566778899aabbccddeeff"} {
 		if _, ok := parseToken(bad); ok {
 			t.Errorf("parseToken(%s) is accepted", bad)
+		}
+	}
+}
+
+func TestQuotas(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{"a:1": "[{a 1}]", "a:b:2,c:.5": "[{a:b 2} {c 0.5}]", "a": "", "a:0": "", "a:1,": "", ":1": "", "a:NaN": "", "a:1001": ""} {
+		p := &params{values: url.Values{"quota": {text}}}
+		got := p.quotas()
+		if (p.failed() != nil) != (want == "") || want != "" && fmt.Sprint(got) != want {
+			t.Errorf("quota %q = %v, %v, want %s", text, got, p.failed(), want)
 		}
 	}
 }

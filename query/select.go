@@ -45,11 +45,20 @@ func (r Reason) String() string {
 // Request asks for the next exercise of a learner.
 type Request struct {
 	Learner answer.Token
-	Goal    string  // "" selects the learner's goal that is most under its quota
-	Target  float64 // probability of a right answer, inside (0, 1)
+	Goal    string // "" selects the goal that is most under its quota
+	// Quotas are shares of the learner's answers that goals should get; with none,
+	// the goals that the learner has begun get equal ones.
+	Quotas []Quota
+	Target float64 // probability of a right answer, inside (0, 1)
 	// YearGroup is used for a learner of whom the model holds no answer. 0 =
 	// unknown.
 	YearGroup uint8
+}
+
+// Quota is the share of the learner's answers that a goal should get, in any unit.
+type Quota struct {
+	Goal  string
+	Share float64 // above 0
 }
 
 // Selection is the answer to a Request.
@@ -135,18 +144,54 @@ func (m *ReadModel) situationOf(r *Request) (*domain, situation) {
 		sh.mu.RUnlock()
 		s := situation{yearGroup: min(r.YearGroup, yearGroups-1)}
 		if goal == nil {
-			goal = m.usualGoal(s.yearGroup)
+			if goal = m.goalUnderQuota(nil, r.Quotas); goal == nil {
+				goal = m.usualGoal(s.yearGroup)
+			}
 		}
 		s.layers = m.newcomer(s.yearGroup)
 		return goal, s
 	}
 	defer sh.mu.RUnlock()
 	if goal == nil {
-		if goal = m.neglectedGoal(l); goal == nil {
-			goal = m.usualGoal(l.yearGroup)
-		}
+		goal = m.goalOf(l, r.Quotas)
 	}
 	return goal, m.situationOfKnown(l, goal)
+}
+
+// goalOf chooses the goal of a request that names none.
+func (m *ReadModel) goalOf(l *learner, quotas []Quota) *domain {
+	if d := m.goalUnderQuota(l, quotas); d != nil {
+		return d
+	}
+	if d := m.neglectedGoal(l); d != nil {
+		return d
+	}
+	return m.usualGoal(l.yearGroup)
+}
+
+// goalUnderQuota returns the goal with exercises that has the fewest answers of
+// the learner (nil = none) for its share; of equals the one with the largest
+// share, then the first. nil when none of the goals has exercises.
+func (m *ReadModel) goalUnderQuota(l *learner, quotas []Quota) *domain {
+	var found *domain
+	var least, largest float64
+	for i := range quotas {
+		q := &quotas[i]
+		d, known := m.catalogue.findGoal(q.Goal)
+		if !known || !d.hasExercises() {
+			continue
+		}
+		use := 0.0
+		if l != nil {
+			if own := l.find(transform.LayerGoal, d.index); own != nil {
+				use = float64(own.answers) / q.Share
+			}
+		}
+		if found == nil || use < least || use == least && q.Share > largest {
+			found, least, largest = d, use, q.Share
+		}
+	}
+	return found
 }
 
 // neglectedGoal returns the goal with exercises that has the fewest answers

@@ -385,3 +385,41 @@ func large(learners, items, goals int) (*query.ReadModel, []query.Request) {
 	m.ApplySkills(states)
 	return m, requests
 }
+
+// Goals get the shares that were asked for, whatever they had before.
+func TestQuotasAreKept(t *testing.T) {
+	t.Parallel()
+	m := model(t)
+	rows := &transform.SnapshotRows{}
+	quotas := []query.Quota{{Goal: "optellen", Share: 5}, {Goal: "delen", Share: 3}, {Goal: "meten", Share: 2}, {Goal: "unknown", Share: 90}}
+	for _, q := range quotas[:3] {
+		for i := range 40 {
+			appendItem(rows, fmt.Sprintf("x:%s-%02d", q.Goal, i), q.Goal, float64(i)/10-2, 0.05, 500, 0.7)
+		}
+	}
+	m.ApplySnapshot(1, rows)
+	answers := map[string]uint32{"delen": 20}
+	const total = 400
+	for n := range total - 20 {
+		s, err := m.Next(&query.Request{Learner: token(1), Quotas: quotas, Target: 0.75})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n == 0 && s.Goal != "optellen" {
+			t.Errorf("the first goal is %s, want that with the largest share", s.Goal)
+		}
+		answers[s.Goal]++
+		p := pupil{n: 1, school: schoolA, yearGroup: 5, at: monday.UnixMilli(), position: answer.At(int64(n), 0)}
+		states := &transform.SkillRows{}
+		appendRow(states, &p, row{layer: transform.LayerOverall, variance: 0.1, answers: uint32(n + 1)})
+		for goal, count := range answers {
+			appendRow(states, &p, row{layer: transform.LayerGoal, key: goal, subject: "rekenen", variance: 0.1, answers: count})
+		}
+		m.ApplySkills(states)
+	}
+	for _, q := range quotas[:3] {
+		if got, want := float64(answers[q.Goal]), q.Share/10*total; math.Abs(got-want) > 1 {
+			t.Errorf("goal %s has %.0f answers, its quota is %.0f", q.Goal, got, want)
+		}
+	}
+}
