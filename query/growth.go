@@ -54,48 +54,21 @@ func (p *past) find(layer transform.Layer, key string) *transform.PastStanding {
 	return nil
 }
 
-// Growth is how far a skill has moved since a moment.
-type Growth struct {
-	Value float64 // logits
-	SE    float64
-}
-
-// Clear tells whether a growth is beyond noise: the 90 % band leaves out zero.
-func (g Growth) Clear() bool { return math.Abs(g.Value) > band90*g.SE }
-
-// growthOf returns the growth from then to now. What changed in the estimate is
-// partly that the old one was off, which the answers since have shown. How much is
-// told by the filter's own model, in which a skill wanders with variance q between
-// the two: the estimate of the past in the light of the present (Rauch, Tung and
-// Striebel) leaves, with c = s/(s+q) for the variance s then,
-//
-//	growth    (1-c)·(now-then)
-//	variance  (1-c)²·s_now + c·q
-func growthOf(then, now, varianceThen, varianceNow, q float64) Growth {
-	if !(varianceThen+q > 0) {
-		return Growth{Value: now - then}
-	}
-	c := varianceThen / (varianceThen + q)
-	return Growth{Value: (1 - c) * (now - then), SE: math.Sqrt((1-c)*(1-c)*varianceNow + c*q)}
-}
-
 // wandered returns the variance by which the filter lets a skill wander between a
-// moment and the present: per day and per answer of each of its layers.
-func wandered(p *filter.Parameters, then *transform.PastStanding, answers [filter.Layers]uint32, days float64) (q float64) {
+// moment and the present: that of each of its layers.
+func wandered(p *filter.Parameters, then *transform.PastStanding, answers [filter.Layers]uint32, days float64) (variance float64) {
 	for kind := range int(then.Layer) + 1 {
-		l := &p.Learner[kind]
-		given := float64(answers[kind]) - float64(then.Layers[kind].Answers)
-		q += min(l.DriftPerDay*max(0, days)+l.DriftPerAnswer*max(0, given), 2*l.Variance)
+		variance += p.Wander(kind, float64(answers[kind])-float64(then.Layers[kind].Answers), days)
 	}
-	return q
+	return variance
 }
 
 // growth returns the growth of a skill of a learner since a day, false when the
 // learner had not met it by then.
-func (m *ReadModel) growth(s *Standing, p *Percentile, then *past, since transform.Day) (Growth, bool) {
+func (m *ReadModel) growth(s *Standing, p *Percentile, then *past, since transform.Day) (filter.Gaussian, bool) {
 	old := then.find(p.Layer, p.Key)
 	if old == nil || old.Answers == 0 {
-		return Growth{}, false
+		return filter.Gaussian{}, false
 	}
 	var answers [filter.Layers]uint32
 	for i := range s.Percentiles {
@@ -107,8 +80,8 @@ func (m *ReadModel) growth(s *Standing, p *Percentile, then *past, since transfo
 			answers[q.Layer] = q.Answers
 		}
 	}
-	q := wandered(&m.parameters, old, answers, float64(m.today()-since))
-	return growthOf(old.Skill, p.Skill, old.Variance, p.SE*p.SE, q), true
+	wander := wandered(&m.parameters, old, answers, float64(m.today()-since))
+	return filter.Growth(filter.Gaussian{Mean: old.Skill, Variance: old.Variance}, filter.Gaussian{Mean: p.Skill, Variance: p.SE * p.SE}, wander), true
 }
 
 type growthReply struct {
@@ -119,14 +92,17 @@ type growthReply struct {
 	Direction string  `json:"direction"`
 }
 
-func newGrowthReply(g Growth) *growthReply {
-	out := &growthReply{Value: rounded(g.Value, 1e4), SE: rounded(g.SE, 1e4), Direction: "unclear",
-		Low: rounded(g.Value-band90*g.SE, 1e4), High: rounded(g.Value+band90*g.SE, 1e4)}
-	if g.Clear() {
+// newGrowthReply says a direction only when the growth is beyond noise: when its
+// 90 % band leaves out zero.
+func newGrowthReply(g filter.Gaussian) *growthReply {
+	half := band90 * math.Sqrt(g.Variance)
+	out := &growthReply{Value: rounded(g.Mean, 1e4), SE: rounded(math.Sqrt(g.Variance), 1e4), Direction: "unclear",
+		Low: rounded(g.Mean-half, 1e4), High: rounded(g.Mean+half, 1e4)}
+	switch {
+	case g.Mean > half:
 		out.Direction = "up"
-		if g.Value < 0 {
-			out.Direction = "down"
-		}
+	case g.Mean < -half:
+		out.Direction = "down"
 	}
 	return out
 }
