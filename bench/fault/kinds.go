@@ -221,5 +221,6 @@ func fullDisk(ctx context.Context, c *Campaign, s *strike) error {
 func powerLoss(ctx context.Context, c *Campaign, _ *strike) error {
 	c.engines.Lock()
 	defer c.engines.Unlock()
+	c.replay.rewind()
 	return c.deployment.losePower(ctx)
 }

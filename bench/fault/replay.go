@@ -28,6 +28,7 @@ type replay struct {
 	versions  []*transform.Snapshot // by number
 	nextItems int64
 	parts     [partitions]replayed
+	powerLost bool // logs that are not synced may lack their end; the store has what was used
 }
 
 type replayed struct {
@@ -39,6 +40,7 @@ type replayed struct {
 	seen        map[string]bool  // keys of answers
 	snapshot    map[int64]uint64 // version by raw offset, of messages that stand
 	adopted     []string         // position and version, where it changed
+	recorded    [][2]uint64      // the same as the store has it, ascending; read after a loss of power
 	tables      map[string]map[string]string
 }
 
@@ -52,9 +54,21 @@ func newReplay(d *deployment) *replay {
 	return r
 }
 
+// rewind notes a loss of power: offsets may be given anew, and what stood in a log
+// that is made again, not synced, may be in the store only.
+func (r *replay) rewind() {
+	r.powerLost, r.nextItems = true, 0
+	for p := range r.parts {
+		r.parts[p].nextAnswers, r.parts[p].nextSkills = 0, 0
+	}
+}
+
 // advance reads everything that the logs have.
 func (r *replay) advance(ctx context.Context) error {
 	err := r.read(ctx, r.d.names.Items, 0, &r.nextItems, r.item)
+	if err == nil && r.powerLost {
+		err = r.fromStore(ctx)
+	}
 	for p := range r.parts {
 		part := &r.parts[p]
 		if err == nil {
@@ -69,6 +83,84 @@ func (r *replay) advance(ctx context.Context) error {
 		part.take()
 	}
 	return nil
+}
+
+// fromStore takes the versions and adoptions that the logs lost.
+func (r *replay) fromStore(ctx context.Context) error {
+	rows, err := r.d.rows(ctx, "SELECT version, toInt8(component), key, reinterpretAsUInt64(mean), reinterpretAsUInt64(variance) FROM item_snapshots FINAL WHERE version >= "+
+		strconv.Itoa(len(r.versions))+" ORDER BY version")
+	if err != nil {
+		return err
+	}
+	for len(rows) > 0 {
+		n := 1
+		for n < len(rows) && rows[n][0] == rows[0][0] {
+			n++
+		}
+		if err := r.storedVersion(rows[:n]); err != nil {
+			return err
+		}
+		rows = rows[n:]
+	}
+	for p := range r.parts {
+		rows, err := r.d.rows(ctx, "SELECT DISTINCT position, version FROM adoptions WHERE partition = "+strconv.Itoa(p)+" ORDER BY position, version")
+		if err != nil {
+			return err
+		}
+		r.parts[p].recorded = nil
+		for _, row := range rows {
+			var pair [2]uint64
+			for i := range pair {
+				if pair[i], err = strconv.ParseUint(row[i], 10, 64); err != nil {
+					return fmt.Errorf("read adoptions: %w", err)
+				}
+			}
+			r.parts[p].recorded = append(r.parts[p].recorded, pair)
+		}
+	}
+	return nil
+}
+
+// storedVersion takes the rows of one version: version, component, key, mean and
+// variance.
+func (r *replay) storedVersion(rows [][]string) error {
+	var changed transform.SnapshotRows
+	for _, row := range rows {
+		var numbers [4]uint64
+		for i, text := range []string{row[0], row[1], row[3], row[4]} {
+			var err error
+			if numbers[i], err = strconv.ParseUint(text, 10, 64); err != nil {
+				return fmt.Errorf("read item snapshot: %w", err)
+			}
+		}
+		changed.Version = numbers[0]
+		const nothing = 127 // marks a version that changes nothing
+		if numbers[1] == nothing {
+			continue
+		}
+		changed.Component = append(changed.Component, transform.Component(numbers[1]))
+		changed.Key = append(changed.Key, row[2])
+		changed.Mean = append(changed.Mean, math.Float64frombits(numbers[2]))
+		changed.Variance = append(changed.Variance, math.Float64frombits(numbers[3]))
+	}
+	if changed.Version != uint64(len(r.versions)) {
+		return fmt.Errorf("item snapshot %d follows %d", changed.Version, len(r.versions)-1)
+	}
+	r.versions = append(r.versions, r.versions[len(r.versions)-1].With(r.catalog, &changed))
+	return nil
+}
+
+// versionOf returns the version that a message was applied with.
+func (p *replayed) versionOf(raw int64) (version uint64, known bool) {
+	if version, known = p.snapshot[raw]; known || p.recorded == nil {
+		return version, known
+	}
+	for _, pair := range p.recorded {
+		if pair[0] <= uint64(answer.At(raw, 0)) {
+			version = pair[1]
+		}
+	}
+	return version, true
 }
 
 // read calls see for every message from an offset on.
@@ -124,7 +216,7 @@ func (p *replayed) adopt(m *stream.Message) error {
 		return err
 	}
 	version, err := m.Int64(stream.HeaderSnapshot)
-	if err != nil {
+	if err != nil || raw <= p.last { // read again after a loss of power
 		return err
 	}
 	if _, twice := p.snapshot[raw]; twice {
@@ -146,7 +238,7 @@ func (r *replay) answers(p *replayed, m *stream.Message) error {
 	if raw != p.last+1 {
 		return fmt.Errorf("raw offset %d follows %d", raw, p.last)
 	}
-	version, known := p.snapshot[raw]
+	version, known := p.versionOf(raw)
 	if !known {
 		return fmt.Errorf("raw offset %d has no message in skills", raw)
 	}
