@@ -126,3 +126,34 @@ func (r *Report) lossPlot() string {
 	}
 	return f.end()
 }
+
+// bandsPlot draws percentiles of learners with their bands, and where the learners
+// truly stand.
+func bandsPlot(examples []BandExample) string {
+	f := newFigure("60 simulated learners at one goal: percentile, 90 % band, truth", 0, float64(len(examples)+1), 0, 100)
+	for k := range 5 {
+		v := float64(25 * k)
+		f.line(0, v, float64(len(examples)+1), v, "#e0e0e0", 1)
+		x, y := f.at(0, v)
+		f.label(x-8, y+4, "end", fmt.Sprintf("%.0f", v))
+	}
+	for i, e := range examples {
+		x := float64(i + 1)
+		colour := "#9ecae1"
+		if e.Truth < e.Low || e.Truth > e.High {
+			colour = "#d55e00"
+		}
+		f.line(x, e.Low, x, e.High, colour, 4)
+		f.dot(x, e.Percentile, 2.5, colours[keyLeerstroom])
+		f.dot(x, e.Truth, 2.5, "black")
+	}
+	for i, entry := range []struct{ colour, text string }{
+		{colours[keyLeerstroom], "percentile told"}, {"black", "true percentile"}, {"#9ecae1", "90 % band"}, {"#d55e00", "band misses truth"},
+	} {
+		f.label(14, plotTop+float64(20*i)+10, "start", entry.text)
+		fmt.Fprintf(&f.text, `<rect x="0" y="%d" width="8" height="10" fill="%s"/>`+"\n", plotTop+20*i+1, entry.colour)
+	}
+	x, y := f.at(float64(len(examples)+1)/2, 0)
+	f.label(x, y+30, "middle", "learners in the order of the percentile told")
+	return f.end()
+}
