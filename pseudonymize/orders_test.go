@@ -8,6 +8,7 @@ import (
 
 	"github.com/leerstroom/leerstroom/ingest/raw"
 	"github.com/leerstroom/leerstroom/internal/answer"
+	"github.com/leerstroom/leerstroom/internal/seal"
 	"github.com/leerstroom/leerstroom/internal/stream"
 	"github.com/leerstroom/leerstroom/pseudonymize"
 	"github.com/leerstroom/leerstroom/pseudonymize/keyring"
@@ -264,5 +265,93 @@ func TestPlacesThatNobodyNeeds(t *testing.T) {
 	d.checkAnswers(t, l, messages, 1)
 	if c := s.Counts(); c.Messages != 6 || c.Orders != 0 || c.DeadLetters != 0 {
 		t.Errorf("Counts = %+v, want 6 messages and nothing else", c)
+	}
+}
+
+// TestSealingKeyRotatesWithoutARestart: a running stage looks for the key of a
+// message that it can't open, and dead letters are sealed for the newest.
+func TestSealingKeyRotatesWithoutARestart(t *testing.T) {
+	t.Parallel()
+	r := repeat(t)
+	d := deploy(t)
+	next, err := seal.GenerateKey()
+	must(t, err)
+	keys := []*seal.PrivateKey{d.key}
+	letters, err := seal.NewSealer(seal.SealerConfig{Recipient: next.Public()})
+	must(t, err)
+	s, err := pseudonymize.NewStage(pseudonymize.StageConfig{Client: d.client, Topics: d.topics, Partitions: partitions, Ring: d.ring, Vault: d.vault(t),
+		PrivateKeys: []*seal.PrivateKey{d.key}, LetterSealer: letters, ReloadKeys: func() ([]*seal.PrivateKey, error) { return keys, nil }})
+	must(t, err)
+	l := d.push(t, r, thePart, 3)
+	d.sealFor(t, next)
+	late := makeAnswers(r, thePart, 5, 5)
+	d.send(t, thePart, d.sealAnswers(t, thePart, late))
+	if err := work(t.Context(), d, s, thePart, r); !errors.Is(err, pseudonymize.ErrKey) {
+		t.Errorf("work without the new key = %v, want %v", err, pseudonymize.ErrKey)
+	}
+	keys = append(keys, next)
+	d.send(t, thePart, stream.Message{Value: []byte("poison"), Headers: []stream.Header{{Key: stream.HeaderSchema, Value: []byte(raw.SchemaAnswers)}}})
+	must(t, work(t.Context(), d, s, thePart, r))
+	l.answers[l.n] = late
+	l.n += 2
+	d.checkAnswers(t, l, d.read(t, d.topics.Answers, thePart))
+	for _, m := range d.read(t, d.topics.DeadLetters, thePart) {
+		if id, ok := seal.RecipientOf(m.Value); !ok || id != next.Public().ID() {
+			t.Errorf("a dead letter is sealed for %v, want the newest key", id)
+		}
+	}
+}
+
+// TestErasedBytesLeaveTheDisk: after an erasure, a purge and a trim of the log,
+// neither table nor log can be made to tell who the learner was, even with every
+// key; and the registry opens as before.
+func TestErasedBytesLeaveTheDisk(t *testing.T) {
+	t.Parallel()
+	r := repeat(t)
+	d := deploy(t)
+	d.push(t, r, thePart, 5)
+	must(t, work(t.Context(), d, d.stage(t), thePart, r))
+	owner, err := d.vault(t).Open(t.Context(), thePart, vault.Own)
+	must(t, err)
+	var all []raw.Identity
+	must(t, owner.ReadableAliases(t.Context(), func(a *raw.Identity, _ vault.Learner) error { all = append(all, *a); return nil }))
+	victim, witness := all[0], all[1]
+	before, err := owner.Find(victim)
+	must(t, err)
+	kept, err := owner.Find(witness)
+	must(t, err)
+	_, err = owner.Erase(t.Context(), before.ID, pseudonymize.Issue(d.ring, keyring.Analytics))
+	must(t, err)
+	must(t, work(t.Context(), d, d.stage(t), thePart, r))
+	if u := (&upheaval{deployment: d, t: t, r: r}); u.open().State().Unannounced() {
+		t.Error("the erasure is not announced")
+	}
+	reader, err := d.vault(t).Open(t.Context(), thePart, vault.Follow)
+	must(t, err)
+	must(t, reader.Purge(t.Context()))
+	if _, err := d.vault(t).TrimLog(t.Context(), thePart); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(d.read(t, d.topics.Registry, thePart)); n != 0 {
+		t.Errorf("%d messages of the registry's log are left", n)
+	}
+	again, err := d.vault(t).Open(t.Context(), thePart, vault.Own)
+	must(t, err)
+	if _, err := again.Find(victim); !errors.Is(err, vault.ErrUnknown) {
+		t.Errorf("Find of the erased learner = %v, want %v", err, vault.ErrUnknown)
+	}
+	if got, err := again.Find(witness); err != nil || got != kept {
+		t.Errorf("another learner changed (%v)", err)
+	}
+	must(t, again.ReadableAliases(t.Context(), func(a *raw.Identity, _ vault.Learner) error {
+		if *a == victim {
+			t.Error("the table still opens to the erased alias")
+		}
+		return nil
+	}))
+	var rows uint64 // physical ones, replaced versions included
+	must(t, d.conn.QueryRow(t.Context(), "SELECT count() FROM "+d.database+".identities WHERE kind = 'learner' AND key = unhex('"+fmt.Sprintf("%x", before.ID[:])+"')").Scan(&rows))
+	if rows != 1 {
+		t.Errorf("the table holds %d rows of the learner, want the one without salt", rows)
 	}
 }

@@ -151,7 +151,11 @@ func (r *Resolver) follow(ctx context.Context, partition int, loaders chan struc
 // step loads the partition, or waits a moment for news and folds it.
 func (r *Resolver) step(ctx context.Context, f *followed, partition int, loaders chan struct{}) error {
 	if f.registry != nil { // written by this goroutine alone
-		return f.registry.Follow(ctx, 500*time.Millisecond, &f.mu, func() error { return r.reverse(f, partition) })
+		err := f.registry.Follow(ctx, 500*time.Millisecond, &f.mu, func() error { return r.reverse(f, partition) })
+		if !errors.Is(err, vault.ErrGap) {
+			return err
+		}
+		// The log was trimmed up to what the table contains: begin from the table.
 	}
 	select {
 	case loaders <- struct{}{}:
@@ -165,7 +169,8 @@ func (r *Resolver) step(ctx context.Context, f *followed, partition int, loaders
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.registry = registry
+	f.registry, f.reversed = registry, make(map[keyring.Purpose]reversed)
+	r.forget(partition)
 	return r.reverse(f, partition)
 }
 
@@ -281,6 +286,9 @@ func (r *Resolver) Learner(dst []answer.Token, purpose keyring.Purpose, token an
 	f := &r.parts[place.partition]
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if place, ok = table.find(token); !ok { // places change only under the lock
+		return dst, "", nil
+	}
 	state := f.registry.State()
 	l := state.MergedInto(place.learner)
 	if !state.Live(l) {
@@ -289,6 +297,9 @@ func (r *Resolver) Learner(dst []answer.Token, purpose keyring.Purpose, token an
 	epochs := f.reversed[purpose].epochs
 	for i := len(epochs) - 1; i >= 0; i-- {
 		tokenizer, err := f.tokenizer(r.config.Ring, keyring.Analytics, epochs[i])
+		if errors.Is(err, keyring.ErrUnknownEpoch) {
+			continue // retired: no row is left under it
+		}
 		if err != nil {
 			return dst, "", err
 		}
@@ -310,17 +321,21 @@ func (r *Resolver) Present(purpose keyring.Purpose, analytics []answer.Token) ([
 		if !ok {
 			continue
 		}
-		if out[i], err = r.present(purpose, place); err != nil {
+		if out[i], err = r.present(purpose, table, analytics[i], place); err != nil {
 			return nil, err
 		}
 	}
 	return out, nil
 }
 
-func (r *Resolver) present(purpose keyring.Purpose, place reversePlace) (answer.Token, error) {
+func (r *Resolver) present(purpose keyring.Purpose, table *reverseTable, token answer.Token, place reversePlace) (answer.Token, error) {
 	f := &r.parts[place.partition]
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	place, ok := table.find(token) // places change only under the lock
+	if !ok {
+		return answer.Token{}, nil
+	}
 	state := f.registry.State()
 	l := state.MergedInto(place.learner)
 	if !state.Live(l) {
@@ -367,6 +382,16 @@ func (r *Resolver) reverseLoaded(partition int, purpose keyring.Purpose, table *
 		return nil
 	}
 	return r.reverseInto(f, partition, purpose, table)
+}
+
+// forget takes the learners of a partition out of all reverse tables. The lock of
+// the partition is held.
+func (r *Resolver) forget(partition int) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for _, table := range r.tables {
+		table.drop(partition)
+	}
 }
 
 // reverse brings the reverse tables up to date with a partition. f.mu is held.

@@ -71,11 +71,26 @@ func (t *reverseTable) add(tokenizer *Tokenizer, state *vault.State, partition i
 
 func (t *reverseTable) grow() {
 	const first = 64
+	t.move(max(first, 2*len(t.slots)), func(*reverseSlot) bool { return true })
+}
+
+// drop removes the learners of a partition.
+func (t *reverseTable) drop(partition int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.used > 0 {
+		t.move(len(t.slots), func(slot *reverseSlot) bool { return slot.partition != uint32(partition) })
+	}
+}
+
+// move takes the entries that stay to a new slice of a size.
+func (t *reverseTable) move(size int, stays func(*reverseSlot) bool) {
 	old := t.slots
-	t.slots = make([]reverseSlot, max(first, 2*len(old)))
+	t.slots, t.used = make([]reverseSlot, size), 0
 	for i := range old {
-		if old[i].learner != 0 {
+		if old[i].learner != 0 && stays(&old[i]) {
 			t.slots[t.probe(&old[i].token)] = old[i]
+			t.used++
 		}
 	}
 }

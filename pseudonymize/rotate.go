@@ -83,3 +83,6 @@ func issue(ring *keyring.Ring, group []vault.Secret, purposes []keyring.Purpose)
 	}
 	return issued, nil
 }
+
+// TokenOf returns an issued token as one.
+func TokenOf(t vault.IssuedToken) answer.Token { return answer.MintToken(t.Token) }

@@ -98,16 +98,15 @@ func (w *worker) read(s *slot, m *stream.Message) error {
 	s.offset, s.poisoned = m.Offset, nil
 	schema := string(m.Header(stream.HeaderSchema))
 	s.tests = schema == raw.SchemaTestResults
+	if err := w.stage.findKey(m.Value); err != nil {
+		return fmt.Errorf("open offset %d: %w", m.Offset, err)
+	}
 	err := s.reader.Read(schema, w.partition, m.Value, &s.answers, &s.results)
 	if err == nil {
 		err = w.normalise(s)
 	}
 	if err == nil {
 		return nil
-	}
-	if errors.Is(err, seal.ErrOpen) && w.stage.lacksKey(m.Value) {
-		return fmt.Errorf("open offset %d: %w: it was sealed for another key than the loaded ones; load the private key that belongs to the connectors' public key",
-			m.Offset, ErrKey)
 	}
 	err = classify(err)
 	if !errors.As(err, &s.poisoned) {
@@ -116,15 +115,24 @@ func (w *worker) read(s *slot, m *stream.Message) error {
 	return nil
 }
 
-// lacksKey tells whether a sealed message names a key that is not loaded.
-func (s *Stage) lacksKey(sealed []byte) bool {
-	const format, idAt = 1, 1
-	var id seal.KeyID
-	if len(sealed) < seal.Overhead || sealed[0] != format {
-		return false
+// findKey makes sure that the key is loaded that a sealed message names. One that
+// came with a rotation is looked for.
+func (s *Stage) findKey(sealed []byte) error {
+	id, ok := seal.RecipientOf(sealed)
+	if !ok || s.opener.Holds(id) {
+		return nil
 	}
-	copy(id[:], sealed[idAt:])
-	return !s.keyIDs[id]
+	if s.config.ReloadKeys != nil {
+		keys, err := s.config.ReloadKeys()
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrKey, err)
+		}
+		s.opener.Add(keys...)
+	}
+	if !s.opener.Holds(id) {
+		return fmt.Errorf("%w: it was sealed for key %s; load the private key that belongs to the connectors' public key", ErrKey, id)
+	}
+	return nil
 }
 
 // normalise checks the identities of a message and brings them into the form

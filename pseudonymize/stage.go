@@ -43,17 +43,19 @@ var ErrKey = errors.New("key to open raw is missing")
 // StageConfig says what the stage works with. Ring, Vault, Client, Topics,
 // Partitions and PrivateKeys are needed.
 type StageConfig struct {
-	Client      *stream.Client
-	Topics      stream.Topics
-	Partitions  int // of every topic that is partitioned by school
-	Ring        *keyring.Ring
-	Vault       *vault.Vault
-	PrivateKeys []*seal.PrivateKey     // that open raw; dead letters are sealed for the first
-	Engines     []EngineTopic          // adaptive engines that get answers of their own
-	SyncEvery   time.Duration          // how often changes of the registry by others and new keys are looked for; 0 means 1 s
-	FlushEvery  time.Duration          // how long the vault's table may lag behind; 0 means 5 s
-	DeadLetters *prometheus.CounterVec // counts dead letters; see deadletter.NewCounter. Nil counts nothing
-	Logger      *slog.Logger
+	Client       *stream.Client
+	Topics       stream.Topics
+	Partitions   int // of every topic that is partitioned by school
+	Ring         *keyring.Ring
+	Vault        *vault.Vault
+	PrivateKeys  []*seal.PrivateKey                 // that open raw; dead letters are sealed for the first
+	ReloadKeys   func() ([]*seal.PrivateKey, error) // asked when a message is sealed for another key; nil: never
+	LetterSealer *seal.Sealer                       // seals dead letters instead; nil: for the first private key
+	Engines      []EngineTopic                      // adaptive engines that get answers of their own
+	SyncEvery    time.Duration                      // how often changes of the registry by others and new keys are looked for; 0 means 1 s
+	FlushEvery   time.Duration                      // how long the vault's table may lag behind; 0 means 5 s
+	DeadLetters  *prometheus.CounterVec             // counts dead letters; see deadletter.NewCounter. Nil counts nothing
+	Logger       *slog.Logger
 }
 
 // Validate names the first field that is missing.
@@ -84,7 +86,6 @@ func (c *StageConfig) Validate() error {
 type Stage struct {
 	config  StageConfig
 	opener  *seal.Opener
-	keyIDs  map[seal.KeyID]bool
 	letters *deadletter.Writer
 	runs    sync.Pool // of *run: memory for the messages of one run
 
@@ -121,15 +122,13 @@ func NewStage(config StageConfig) (*Stage, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pseudonymize: %w", err)
 	}
-	sealer, err := seal.NewSealer(seal.SealerConfig{Recipient: config.PrivateKeys[0].Public()})
-	if err != nil {
-		return nil, fmt.Errorf("pseudonymize: %w", err)
+	sealer := config.LetterSealer
+	if sealer == nil {
+		if sealer, err = seal.NewSealer(seal.SealerConfig{Recipient: config.PrivateKeys[0].Public()}); err != nil {
+			return nil, fmt.Errorf("pseudonymize: %w", err)
+		}
 	}
-	s := &Stage{config: config, opener: opener, letters: &deadletter.Writer{Client: config.Client, Topic: config.Topics.DeadLetters, Sealer: sealer, Stage: stageName, Written: config.DeadLetters},
-		keyIDs: make(map[seal.KeyID]bool)}
-	for _, k := range config.PrivateKeys {
-		s.keyIDs[k.Public().ID()] = true
-	}
+	s := &Stage{config: config, opener: opener, letters: &deadletter.Writer{Client: config.Client, Topic: config.Topics.DeadLetters, Sealer: sealer, Stage: stageName}}
 	s.runs.New = func() any { return newRun(opener, config.Topics.Raw) }
 	return s, nil
 }
@@ -192,6 +191,9 @@ func (w *worker) Start(ctx context.Context, a *stream.Assignment) (next int64, e
 	}
 	w.sync, w.flush = time.NewTicker(w.stage.config.SyncEvery), time.NewTicker(w.stage.config.FlushEvery)
 	if err := w.adopt(ctx); err != nil {
+		return 0, err
+	}
+	if err := w.requestPlace(ctx); err != nil {
 		return 0, err
 	}
 	return w.next, nil

@@ -93,11 +93,11 @@ func listLetters(ctx context.Context, persistence *store.Store) (entries []deadl
 
 // letterOpener loads the key that opens letters.
 func (d *deployment) letterOpener() (*seal.Opener, error) {
-	private, err := seal.LoadPrivateKey(d.layout.private(sealRaw))
+	private, err := loadSealingKeys(d.layout)
 	if err != nil {
 		return nil, fmt.Errorf("letters stay sealed without the private key: %w", err)
 	}
-	return seal.NewOpener(private)
+	return seal.NewOpener(private...)
 }
 
 // lockLetters keeps two commands from replaying at the same time.

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
-	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -208,32 +207,33 @@ func (d *deployment) openAudit() (*audit.Log, error) {
 	return log, nil
 }
 
-// createKeys makes the keys that are missing. Only commands that begin a
-// deployment may call it; a stage that misses its key must stop instead.
+// createKeys makes the keys of a new deployment. Only commands that begin one may
+// call it; a stage that misses its key must stop instead. A deployment is new when
+// nothing was sealed for it yet: a keyset that is missing beside a sealing key was
+// lost, and a new one would open nothing.
 func (d *deployment) createKeys() error {
-	if _, err := os.Stat(d.layout.tokenKeys()); errors.Is(err, os.ErrNotExist) {
+	if fileExists(d.layout.public(sealRaw)) {
+		_, err := keyring.Load(d.layout.tokenKeys())
+		return err
+	}
+	if !fileExists(d.layout.tokenKeys()) {
 		if _, err := keyring.Create(d.layout.tokenKeys()); err != nil {
 			return err
 		}
 	}
-	if _, err := os.Stat(d.layout.private(sealRaw)); errors.Is(err, os.ErrNotExist) {
-		if _, err := seal.CreateKeyFiles(d.layout.private(sealRaw), d.layout.public(sealRaw)); err != nil {
+	if fileExists(d.layout.private(sealRaw)) { // a crash came between the two files
+		key, err := seal.LoadPrivateKey(d.layout.private(sealRaw))
+		if err != nil {
 			return err
 		}
+		return seal.WritePublicKey(d.layout.public(sealRaw), key.Public())
 	}
-	return nil
+	_, err := seal.CreateKeyFiles(d.layout.private(sealRaw), d.layout.public(sealRaw))
+	return err
 }
 
 // sealRaw names the key pair that seals and opens `raw` and the dead letters.
 const sealRaw = "raw"
-
-func (d *deployment) newSealer() (*seal.Sealer, error) {
-	public, err := seal.LoadPublicKey(d.layout.public(sealRaw))
-	if err != nil {
-		return nil, err
-	}
-	return seal.NewSealer(seal.SealerConfig{Recipient: public})
-}
 
 // newLogger writes lines that people can read; nothing of a record is in them.
 func newLogger(out io.Writer, verbose bool) *slog.Logger {

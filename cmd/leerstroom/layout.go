@@ -9,15 +9,13 @@ import (
 // layout is where a deployment keeps its files: everything below one directory.
 //
 //	keys/tokens.json     keyset of the tokens (0600), pseudonymize and serve only
-//	keys/raw.private     opens raw messages (0600), pseudonymize only
-//	keys/raw.public      seals raw messages
-//	keys/vault.private   opens the registry (0600), pseudonymize and serve only
-//	keys/vault.public    seals the registry
-//	keys/dead.private    opens dead letters (0600), operators only
-//	keys/dead.public     seals dead letters
+//	keys/raw.private     opens raw messages and dead letters (0600), pseudonymize only
+//	keys/raw-ID.private  the same, one for every rotation (0600)
+//	keys/raw.public      seals raw messages and dead letters
 //	apikeys.json         hashes of API keys (0600)
 //	audit/               who saw which learners (0600)
 //	kafka/, clickhouse/  the embedded engines
+//	erasures/            certificates of erasures (0600)
 //	exports/             what `leerstroom export` writes by default
 type layout struct{ data string }
 

@@ -39,6 +39,9 @@ adaptive engines, analysts, teachers and researchers.
 		"run": {newDemoCommand(), newUpCommand(), newStageCommand("ingest"), newStageCommand("pseudonymize"), newStageCommand("transform"), newStageCommand("serve")},
 		"tend": {
 			newAPIKeyCommand(),
+			newRosterCommand(),
+			newEraseCommand(),
+			newKeysCommand(),
 			newImportCommand(),
 			newExportCommand(),
 			newNormsCommand(),

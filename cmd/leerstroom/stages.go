@@ -76,7 +76,11 @@ func (d *deployment) watchEngines(ctx context.Context) error {
 
 // runPseudonymize is the only stage that can open raw.
 func (d *deployment) runPseudonymize(ctx context.Context, letters *prometheus.CounterVec) error {
-	private, err := seal.LoadPrivateKey(d.layout.private(sealRaw))
+	private, err := loadSealingKeys(d.layout)
+	if err != nil {
+		return err
+	}
+	letterSealer, err := d.newSealer()
 	if err != nil {
 		return err
 	}
@@ -85,7 +89,8 @@ func (d *deployment) runPseudonymize(ctx context.Context, letters *prometheus.Co
 		return err
 	}
 	stage, err := pseudonymize.NewStage(pseudonymize.StageConfig{Client: d.client, Topics: d.names, Partitions: d.config.Topics.Partitions,
-		Ring: ring, Vault: identities, PrivateKeys: []*seal.PrivateKey{private}, Engines: d.engineTopics(), DeadLetters: letters, Logger: d.logger})
+		Ring: ring, Vault: identities, PrivateKeys: private,
+		ReloadKeys: func() ([]*seal.PrivateKey, error) { return loadSealingKeys(d.layout) }, LetterSealer: letterSealer, DeadLetters: letters, Engines: d.engineTopics(), Logger: d.logger})
 	if err != nil {
 		return err
 	}

@@ -71,15 +71,10 @@ func CreateKeyFiles(privatePath, publicPath string) (*PrivateKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	secret, err := key.key.Bytes()
-	if err != nil {
-		return nil, fmt.Errorf("encode private key: %w", err)
-	}
-	defer clear(secret)
-	if err := writeKeyFile(privatePath, 0o600, privateBlock, key.public.id, secret); err != nil {
+	if err := WritePrivateKey(privatePath, key); err != nil {
 		return nil, err
 	}
-	if err := writeKeyFile(publicPath, 0o644, publicBlock, key.public.id, key.public.key.Bytes()); err != nil {
+	if err := WritePublicKey(publicPath, key.public); err != nil {
 		return nil, err
 	}
 	return key, nil
@@ -89,6 +84,53 @@ func CreateKeyFiles(privatePath, publicPath string) (*PrivateKey, error) {
 // to replace a file.
 func WritePublicKey(path string, key *PublicKey) error {
 	return writeKeyFile(path, 0o644, publicBlock, key.id, key.key.Bytes())
+}
+
+// WritePrivateKey writes the private key file of a pair with mode 0600. It refuses
+// to replace a file.
+func WritePrivateKey(path string, key *PrivateKey) error {
+	secret, err := key.key.Bytes()
+	if err != nil {
+		return fmt.Errorf("encode private key: %w", err)
+	}
+	defer clear(secret)
+	return writeKeyFile(path, 0o600, privateBlock, key.public.id, secret)
+}
+
+// ReplacePublicKey puts a public key in the place of another, so that a crash
+// leaves one or the other.
+func ReplacePublicKey(path string, key *PublicKey) error {
+	temporary := path + ".new"
+	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) { // a crash left it
+		return fmt.Errorf("replace key file %s: %w", path, err)
+	}
+	if err := WritePublicKey(temporary, key); err != nil {
+		return err
+	}
+	if err := os.Rename(temporary, path); err != nil {
+		return fmt.Errorf("replace key file %s: %w", path, err)
+	}
+	return syncDirectory(filepath.Dir(path))
+}
+
+// DestroyPrivateKey overwrites and removes a private key file. Copies that a file
+// system or a backup keeps are beyond it.
+func DestroyPrivateKey(path string) error {
+	file, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return fmt.Errorf("destroy key file: %w", err)
+	}
+	size, err := file.Seek(0, io.SeekEnd)
+	if err == nil {
+		_, err = file.WriteAt(make([]byte, size), 0)
+	}
+	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
+		return fmt.Errorf("destroy key file %s: %w", path, err)
+	}
+	if err := os.Remove(path); err != nil {
+		return fmt.Errorf("destroy key file: %w", err)
+	}
+	return syncDirectory(filepath.Dir(path))
 }
 
 // writeKeyFile makes the whole file durable under a temporary name and then

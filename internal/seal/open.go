@@ -17,9 +17,8 @@ const cachedDataKeys = 1024
 // Opener opens messages sealed for any of its keys: during a rotation there are
 // several. It is safe for concurrent use.
 type Opener struct {
-	keys map[KeyID]*PrivateKey
-
 	mu     sync.Mutex
+	keys   map[KeyID]*PrivateKey
 	cached map[string]*list.Element // by key id and encapsulated key
 	recent *list.List               // of *openedKey, most recently used first
 }
@@ -42,6 +41,22 @@ func NewOpener(keys ...*PrivateKey) (*Opener, error) {
 		o.keys[k.public.id] = k
 	}
 	return o, nil
+}
+
+// Add lets the Opener open with further keys.
+func (o *Opener) Add(keys ...*PrivateKey) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, k := range keys {
+		o.keys[k.public.id] = k
+	}
+}
+
+// Holds tells whether the Opener has a key.
+func (o *Opener) Holds(id KeyID) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.keys[id] != nil
 }
 
 // Open appends the plaintext of a sealed message to dst and returns the extended
@@ -97,7 +112,9 @@ func (o *Opener) remember(name []byte, aead cipher.AEAD) {
 }
 
 func (o *Opener) decapsulate(name []byte) (cipher.AEAD, error) {
+	o.mu.Lock()
 	key, ok := o.keys[KeyID(name[:keyIDBytes])]
+	o.mu.Unlock()
 	if !ok {
 		return nil, fmt.Errorf("%w: no key with id %x", ErrOpen, name[:keyIDBytes])
 	}

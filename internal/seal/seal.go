@@ -86,6 +86,11 @@ type SealerConfig struct {
 	Recipient *PublicKey
 	Period    time.Duration // 0 means one hour
 	Messages  int           // 0, and anything above, means 2^20
+
+	// Refresh is asked for the recipient's key every now and then, so that a
+	// rotation needs no restart; while it fails, the last key stays. Nil: never.
+	Refresh      func() (*PublicKey, error)
+	RefreshEvery time.Duration // 0 means ten seconds
 }
 
 // Sealer seals messages. It is safe for concurrent use.
@@ -96,6 +101,7 @@ type Sealer struct {
 	current *dataKey
 	used    int       // messages sealed with current
 	until   time.Time // when current ends
+	refresh time.Time // when Refresh is asked next
 }
 
 // dataKey is what one encapsulation yields. It is safe for concurrent use.
@@ -115,7 +121,10 @@ func NewSealer(config SealerConfig) (*Sealer, error) {
 	if config.Messages <= 0 || config.Messages > maxMessages {
 		config.Messages = maxMessages
 	}
-	s := &Sealer{config: config}
+	if config.RefreshEvery <= 0 {
+		config.RefreshEvery = 10 * time.Second
+	}
+	s := &Sealer{config: config, refresh: time.Now().Add(config.RefreshEvery)}
 	key, err := newDataKey(config.Recipient)
 	if err != nil {
 		return nil, fmt.Errorf("make sealer: %w", err)
@@ -125,7 +134,11 @@ func NewSealer(config SealerConfig) (*Sealer, error) {
 }
 
 // Recipient returns the id of the key that opens what this Sealer seals.
-func (s *Sealer) Recipient() KeyID { return s.config.Recipient.id }
+func (s *Sealer) Recipient() KeyID {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.config.Recipient.id
+}
 
 // Seal appends the sealed plaintext to dst and returns the extended slice. dst
 // must not overlap plaintext or associated.
@@ -140,7 +153,8 @@ func (s *Sealer) take() *dataKey {
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.used >= s.config.Messages || now.After(s.until) {
+	changed := s.changed(now)
+	if changed || s.used >= s.config.Messages || now.After(s.until) {
 		key, err := newDataKey(s.config.Recipient)
 		if err != nil {
 			// The same call with the same key succeeded in NewSealer, and the
@@ -151,6 +165,30 @@ func (s *Sealer) take() *dataKey {
 	}
 	s.used++
 	return s.current
+}
+
+// changed asks for the recipient's key when it is time to, and tells whether it
+// is another one.
+func (s *Sealer) changed(now time.Time) bool {
+	if s.config.Refresh == nil || now.Before(s.refresh) {
+		return false
+	}
+	s.refresh = now.Add(s.config.RefreshEvery)
+	key, err := s.config.Refresh()
+	if err != nil || key.id == s.config.Recipient.id {
+		return false
+	}
+	s.config.Recipient = key
+	return true
+}
+
+// RecipientOf returns the id of the key that a message is sealed for; ok is false
+// for what is no sealed message.
+func RecipientOf(sealed []byte) (id KeyID, ok bool) {
+	if len(sealed) < Overhead || sealed[0] != formatVersion {
+		return KeyID{}, false
+	}
+	return KeyID(sealed[1 : 1+keyIDBytes]), true
 }
 
 func newDataKey(recipient *PublicKey) (*dataKey, error) {

@@ -53,6 +53,23 @@ func (p *Partition) ImportRoster(ctx context.Context, lines []RosterLine) ([]Out
 	return outcomes, nil
 }
 
+// PlanRoster tells what ImportRoster would make of every line by itself, and
+// changes nothing.
+func (p *Partition) PlanRoster(ctx context.Context, lines []RosterLine) ([]Outcome, error) {
+	if err := p.readNames(ctx, lines); err != nil {
+		return nil, fmt.Errorf("plan roster in partition %d: %w", p.number, err)
+	}
+	defer func() { p.stored = nil }()
+	outcomes := make([]Outcome, len(lines))
+	for i := range lines {
+		var err error
+		if _, outcomes[i], err = p.plan(&lines[i]); err != nil {
+			return nil, fmt.Errorf("plan roster in partition %d: %w", p.number, err)
+		}
+	}
+	return outcomes, nil
+}
+
 // readNames brings the stored names of the lines' schools to memory, for as long
 // as the import takes.
 func (p *Partition) readNames(ctx context.Context, lines []RosterLine) error {

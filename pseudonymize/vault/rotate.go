@@ -147,6 +147,7 @@ type Needs struct {
 	Rows   map[uint32]uint64 // rows of the table by the epoch that seals them
 	Digest map[uint32]uint64 // rows of the table by the epoch that digests their aliases
 	Tail   map[uint32]uint64 // messages of the log that the table doesn't contain yet, by the epoch that seals them
+	Next   int64             // registry offset below which the table contains everything
 }
 
 // Oldest returns the oldest epoch that is needed, 0 when there is nothing.
@@ -193,7 +194,19 @@ func (v *Vault) Needs(ctx context.Context, partition int) (Needs, error) {
 	if err := rows.Err(); err != nil {
 		return n, fmt.Errorf("count rows by key epoch: %w", err)
 	}
-	return n, v.countTail(ctx, partition, int64(next), n.Tail)
+	n.Next = int64(next)
+	return n, v.countTail(ctx, partition, n.Next, n.Tail)
+}
+
+// TrimLog deletes what the table contains from the partition's log: after an
+// erasure or before an epoch is retired. The log alone no longer makes the
+// registry then; the table has to be backed up with what is left of the log.
+func (v *Vault) TrimLog(ctx context.Context, partition int) (below int64, err error) {
+	n, err := v.Needs(ctx, partition)
+	if err != nil || n.Next == 0 {
+		return 0, err
+	}
+	return n.Next, v.config.Client.Trim(ctx, v.config.Topic, partition, n.Next)
 }
 
 func (v *Vault) countTail(ctx context.Context, partition int, next int64, tail map[uint32]uint64) error {

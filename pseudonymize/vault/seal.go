@@ -5,6 +5,7 @@ import (
 	"crypto/cipher"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/leerstroom/leerstroom/pseudonymize/keyring"
@@ -52,6 +53,12 @@ func (s *Sealer) key(epoch uint32) (sealKey, error) {
 		return k, nil
 	}
 	secret, err := s.ring.Key(keyring.Vault, epoch)
+	if errors.Is(err, keyring.ErrUnknownEpoch) { // another process may have rotated
+		if err := s.ring.Refresh(); err != nil {
+			return sealKey{}, err
+		}
+		secret, err = s.ring.Key(keyring.Vault, epoch)
+	}
 	if err != nil {
 		return sealKey{}, err
 	}

@@ -159,7 +159,7 @@ func (s *State) Apply(offset int64, r *Record, alias *Digest) Effect {
 			return EffectNone
 		}
 		s.epoch = r.Epoch
-		if s.moved == 0 {
+		if s.moved == 0 || s.Learners() == 0 {
 			s.moved = r.Epoch // no token was made before
 		}
 		return EffectDone

@@ -1,0 +1,402 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/leerstroom/leerstroom/internal/answer"
+	"github.com/leerstroom/leerstroom/pseudonymize"
+	"github.com/leerstroom/leerstroom/pseudonymize/keyring"
+	"github.com/leerstroom/leerstroom/pseudonymize/vault"
+	"github.com/leerstroom/leerstroom/store"
+)
+
+func newEraseCommand() *cobra.Command {
+	var flags schoolFlags
+	var alias string
+	var again, asJSON bool
+	var wait time.Duration
+	command := &cobra.Command{
+		Use:   "erase --school SCHOOL (--alias IDENTIFIER | --again)",
+		Short: "Forget a learner: identity, answers, and what they did to sums",
+		Long: `Destroys salt, identifiers and name of a learner, orders all that store rows to
+delete them and to take back what they did to sums and histograms, waits until
+that is done, purges the bytes, and prints a certificate. It is kept in
+erasures/ in the data directory and identifies nobody. The same pupil, delivered
+again, is a stranger.
+
+With --again it erases every learner of the school that has a certificate and is
+there once more, because a backup was restored.
+
+` + aliasUsage,
+		Example: `  leerstroom erase --school 12AB00 --alias las:4711 --data data
+  leerstroom erase --school 12AB00 --alias - --data data < identifier`,
+		Args: arguments(cobra.NoArgs),
+		RunE: func(command *cobra.Command, _ []string) error {
+			if again == (alias != "") {
+				return fmt.Errorf("either --alias or --again is needed: %w", errUsage)
+			}
+			return withDeployment(command, &flags.stageFlags, func(ctx context.Context, d *deployment) error {
+				e, err := d.newErasure(ctx, flags.school, wait, newProgress(command.ErrOrStderr()))
+				if err != nil {
+					return err
+				}
+				defer e.bars.close()
+				if again {
+					return e.again(ctx, asJSON, command.OutOrStdout())
+				}
+				who, err := d.readAlias(command, flags.school, alias)
+				if err != nil {
+					return err
+				}
+				secret, err := e.registry.Find(who)
+				if err != nil {
+					return fmt.Errorf("erase: %w", err)
+				}
+				certificate, err := e.run(ctx, secret.ID)
+				if err != nil {
+					return err
+				}
+				return certificate.print(command.OutOrStdout(), asJSON)
+			})
+		},
+	}
+	flags.add(command)
+	command.Flags().StringVar(&alias, "alias", "", "identifier of the learner")
+	command.Flags().BoolVar(&again, "again", false, "repeat the erasures of this school after a restore")
+	command.Flags().BoolVar(&asJSON, "json", false, "print the certificate as JSON")
+	command.Flags().DurationVar(&wait, "wait", 10*time.Minute, "how long the stages may take to follow")
+	return command
+}
+
+// certificate says what was erased, and identifies nobody.
+type certificate struct {
+	Format    string    `json:"format"`
+	Tombstone string    `json:"tombstone"` // the learner's random id, which nothing leads to any more
+	School    string    `json:"school"`
+	ErasedAt  time.Time `json:"erased_at"`
+	Learners  int       `json:"learners"` // records of the registry that were this learner
+	Tokens    int       `json:"tokens"`   // under which rows could be stored
+
+	Partition     int      `json:"partition"`
+	OrderedAt     int64    `json:"ordered_at"`     // offset of raw, at the latest
+	StoreFollowed int64    `json:"store_followed"` // offset of raw that the store had reached
+	RowsLeft      int64    `json:"rows_left"`      // rows of the store under the tokens
+	RegistryBelow int64    `json:"registry_below"` // the registry's log was deleted below this offset
+	AnswersBelow  int64    `json:"answers_below"`  // the same of the topic answers
+	RawBelow      int64    `json:"raw_below"`      // the same of the topic raw
+	Remaining     []string `json:"remaining"`      // what goes later by itself
+
+	Digest string `json:"digest"` // SHA-256 of this object with an empty digest
+}
+
+const certificateFormat = "leerstroom erasure v1"
+
+func (c *certificate) sign() error {
+	c.Digest = ""
+	content, err := json.Marshal(c)
+	if err != nil {
+		return fmt.Errorf("write certificate: %w", err)
+	}
+	sum := sha256.Sum256(content)
+	c.Digest = hex.EncodeToString(sum[:])
+	return nil
+}
+
+func (c *certificate) print(out io.Writer, asJSON bool) error {
+	if asJSON {
+		encoder := json.NewEncoder(out)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(c)
+	}
+	fmt.Fprintf(out, `Certificate of erasure %s
+  school              %s
+  erased at           %s
+  records, tokens     %d, %d
+  ordered and followed up to offset %d and %d of partition %d
+  rows left           %d
+`, c.Tombstone, c.School, c.ErasedAt.Format(time.RFC3339), c.Learners, c.Tokens, c.OrderedAt, c.StoreFollowed, c.Partition, c.RowsLeft)
+	for _, r := range c.Remaining {
+		fmt.Fprintln(out, "  goes by itself      "+r)
+	}
+	fmt.Fprintf(out, "  digest              %s\n", c.Digest)
+	return nil
+}
+
+// write keeps the certificate; it is durable before the command ends.
+func (c *certificate) write(directory string) error {
+	if err := os.MkdirAll(directory, 0o700); err != nil {
+		return fmt.Errorf("write certificate: %w", err)
+	}
+	content, err := json.MarshalIndent(c, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write certificate: %w", err)
+	}
+	file, err := os.CreateTemp(directory, ".erasure-*")
+	if err != nil {
+		return fmt.Errorf("write certificate: %w", err)
+	}
+	_, err = file.Write(append(content, '\n'))
+	err = errors.Join(err, file.Sync(), file.Close())
+	if err == nil {
+		err = os.Rename(file.Name(), filepath.Join(directory, c.Tombstone+".json"))
+	}
+	if err != nil {
+		return fmt.Errorf("write certificate: %w", errors.Join(err, os.Remove(file.Name())))
+	}
+	return nil
+}
+
+// erasure erases learners of one school.
+type erasure struct {
+	deployment *deployment
+	school     string
+	partition  int
+	identities *vault.Vault
+	registry   *vault.Partition
+	issue      vault.Issue
+	wait       time.Duration
+	bars       *progress
+}
+
+func (d *deployment) newErasure(ctx context.Context, school string, wait time.Duration, bars *progress) (*erasure, error) {
+	identities, ring, err := d.openVault()
+	if err != nil {
+		return nil, err
+	}
+	purposes := []keyring.Purpose{keyring.Analytics}
+	for _, e := range d.config.Engines {
+		purposes = append(purposes, keyring.Engine(e.Name))
+	}
+	e := &erasure{deployment: d, school: school, partition: answer.PartitionOf(school, d.config.Topics.Partitions), identities: identities,
+		issue: pseudonymize.Issue(ring, purposes...), wait: wait, bars: bars}
+	e.registry, err = identities.Open(ctx, e.partition, vault.Follow)
+	return e, err
+}
+
+// run erases a learner and returns the certificate when everything has followed.
+// The certificate begins as a note that --again goes by, if this is interrupted.
+func (e *erasure) run(ctx context.Context, id vault.LearnerID) (*certificate, error) {
+	c := &certificate{Format: certificateFormat, Tombstone: hex.EncodeToString(id[:]), School: e.school,
+		ErasedAt: time.Now().UTC().Truncate(time.Second), Partition: e.partition}
+	if err := c.write(e.directory()); err != nil {
+		return nil, err
+	}
+	tombstone, err := e.registry.Erase(ctx, id, e.issue)
+	if err != nil {
+		return nil, err
+	}
+	return c, e.finish(ctx, c, &tombstone)
+}
+
+func (e *erasure) directory() string { return e.deployment.layout.path("erasures") }
+
+// finish waits for an erasure that the registry has recorded, purges, and signs
+// the certificate.
+func (e *erasure) finish(ctx context.Context, c *certificate, tombstone *vault.Tombstone) error {
+	c.Learners, c.Tokens = len(tombstone.Learners), len(tombstone.Tokens)
+	ctx, cancel := context.WithTimeoutCause(ctx, e.wait, errors.New("the stages have not followed in time: see that pseudonymize and transform run, then use --again"))
+	defer cancel()
+	if err := e.follow(ctx, c, tombstone.ID(), e.registry.Offset()); err != nil {
+		return fmt.Errorf("erase: %w", err)
+	}
+	if err := e.purge(ctx, c, tombstone); err != nil {
+		return fmt.Errorf("erase: %w", err)
+	}
+	if err := c.sign(); err != nil {
+		return err
+	}
+	return c.write(e.directory())
+}
+
+// follow waits until the erasure is told in answers, the store has come there,
+// and the registry's table contains it.
+func (e *erasure) follow(ctx context.Context, c *certificate, id vault.LearnerID, registryOffset int64) error {
+	const steps = 3
+	for step := int64(0); step < steps; {
+		done, err := e.step(ctx, step, c, id, registryOffset)
+		if err != nil {
+			return err
+		}
+		if done {
+			step++
+			e.bars.set("erasure", step, steps)
+			continue
+		}
+		select {
+		case <-time.After(surveyInterval):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+func (e *erasure) step(ctx context.Context, step int64, c *certificate, id vault.LearnerID, registryOffset int64) (done bool, err error) {
+	switch step {
+	case 0:
+		if err := e.registry.Sync(ctx); err != nil {
+			return false, err
+		}
+		_, c.OrderedAt = e.registry.State().MovedTo()
+		return !e.registry.State().ErasurePending(id), nil
+	case 1:
+		reached, err := e.deployment.progress(ctx)
+		c.StoreFollowed = reached[e.partition].Raw
+		return err == nil && c.StoreFollowed >= c.OrderedAt, err
+	default:
+		needs, err := e.identities.Needs(ctx, e.partition)
+		return err == nil && needs.Next >= registryOffset, err
+	}
+}
+
+// purge takes the bytes off the disk, as far as anybody can, and proves that the
+// store shows nothing of the learner.
+func (e *erasure) purge(ctx context.Context, c *certificate, tombstone *vault.Tombstone) (err error) {
+	d := e.deployment
+	registry, err := e.identities.Open(ctx, e.partition, vault.Follow)
+	if err != nil {
+		return err
+	}
+	if err := registry.Purge(ctx); err != nil {
+		return err
+	}
+	persistence, err := d.openStore(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeStore(ctx, persistence, &err)
+	if c.RowsLeft, err = rowsUnder(ctx, persistence, tombstone); err != nil {
+		return err
+	}
+	if c.RowsLeft > 0 {
+		return fmt.Errorf("%d rows of the learner are in the store after it had followed: run leerstroom fsck", c.RowsLeft)
+	}
+	if c.RegistryBelow, err = e.identities.TrimLog(ctx, e.partition); err != nil {
+		return err
+	}
+	if err := e.trim(ctx, c, persistence); err != nil {
+		return err
+	}
+	c.Remaining = []string{
+		fmt.Sprintf("messages of skills and of engines' topics: tokens without salt, within %s", d.config.Topics.Retention),
+		"parts and segments that the engines have replaced: sealed or under tokens without salt, when the engines drop the files",
+	}
+	return nil
+}
+
+// rowsUnder counts what the store shows under the tokens of a tombstone.
+func rowsUnder(ctx context.Context, persistence *store.Store, tombstone *vault.Tombstone) (int64, error) {
+	var tokens []answer.Token
+	for _, t := range tombstone.Tokens {
+		if t.Purpose == keyring.Analytics {
+			tokens = append(tokens, pseudonymize.TokenOf(t))
+		}
+	}
+	return persistence.Traces(ctx, tombstone.School, tokens)
+}
+
+// trim deletes what the topics hold and nobody reads any more: raw and answers
+// below what the store has. The last message stays, it tells a stage where to go
+// on.
+func (e *erasure) trim(ctx context.Context, c *certificate, persistence *store.Store) error {
+	d := e.deployment
+	reached, err := persistence.Progress(ctx)
+	if err != nil {
+		return err
+	}
+	for _, t := range []struct {
+		topic string
+		below int64
+		noted *int64
+	}{{d.names.Raw, reached[e.partition].Raw, &c.RawBelow}, {d.names.Answers, reached[e.partition].Answers, &c.AnswersBelow}} {
+		first, end, err := d.client.Offsets(ctx, t.topic, e.partition)
+		if err != nil {
+			return err
+		}
+		*t.noted = max(first, min(t.below, end-1))
+		if *t.noted > first {
+			if err := d.client.Trim(ctx, t.topic, e.partition, *t.noted); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// again erases the learners of certificates that the registry knows, and
+// finishes erasures that were interrupted.
+func (e *erasure) again(ctx context.Context, asJSON bool, out io.Writer) error {
+	files, err := filepath.Glob(filepath.Join(e.directory(), "*.json"))
+	if err != nil {
+		return fmt.Errorf("list certificates: %w", err)
+	}
+	slices.Sort(files)
+	erased := 0
+	for _, path := range files {
+		c, id, err := readCertificate(path)
+		if err != nil {
+			return err
+		}
+		if c.School != e.school {
+			continue
+		}
+		switch {
+		case e.registry.State().LookupID(id) != 0:
+			c, err = e.run(ctx, id)
+		case c.Digest == "":
+			err = e.takeUp(ctx, c, id)
+		default:
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := c.print(out, asJSON); err != nil {
+			return err
+		}
+		erased++
+	}
+	fmt.Fprintf(out, "%d certificates, %d erasures repeated or finished\n", len(files), erased)
+	return nil
+}
+
+// takeUp finishes an erasure whose tombstone the registry has.
+func (e *erasure) takeUp(ctx context.Context, c *certificate, id vault.LearnerID) error {
+	tombstones, err := e.registry.Tombstones(ctx)
+	if err != nil {
+		return err
+	}
+	for i := range tombstones {
+		if slices.Contains(tombstones[i].Learners, id) {
+			return e.finish(ctx, c, &tombstones[i])
+		}
+	}
+	return errors.New("the registry's table does not hold the tombstone yet: try again in some seconds")
+}
+
+func readCertificate(path string) (c *certificate, id vault.LearnerID, err error) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil, id, fmt.Errorf("read certificate: %w", err)
+	}
+	if err := json.Unmarshal(content, &c); err != nil || c.Format != certificateFormat {
+		return nil, id, fmt.Errorf("read certificate %s: it is damaged", path)
+	}
+	raw, err := hex.DecodeString(c.Tombstone)
+	if err != nil || len(raw) != len(id) {
+		return nil, id, fmt.Errorf("read certificate %s: the tombstone is no id", path)
+	}
+	return c, vault.LearnerID(raw), nil
+}
