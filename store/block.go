@@ -88,12 +88,16 @@ func newAnswersBlock(database string) *answersBlock {
 	for _, w := range []*wordColumn{&b.publisher, &b.school, &b.group, &b.exercise, &b.goal, &b.subject} {
 		w.init()
 	}
-	b.block = newBlock(database, "answers", append(b.columns(),
+	b.block = newBlock(database, "answers", b.answerColumns()...)
+	return b
+}
+
+func (b *answersBlock) answerColumns() []proto.InputColumn {
+	return append(b.columns(),
 		column("publisher", &b.publisher), column("school", &b.school), column("group", &b.group), column("exercise", &b.exercise),
 		column("goal", &b.goal), column("subject", &b.subject), column("kind", &b.kind), column("score", &b.score),
 		column("attempt", &b.attempt), column("response_time_ms", &b.responseTime), column("answered_at", &b.answeredAt),
-		column("evidence_gradient", &b.gradient), column("evidence_information", &b.information))...)
-	return b
+		column("evidence_gradient", &b.gradient), column("evidence_information", &b.information))
 }
 
 // words pairs the columns of strings with their sources.
@@ -254,17 +258,15 @@ func newLedgerBlock(database string) *ledgerBlock {
 const (
 	contentAnswers     = 0
 	contentTestResults = 1
+	contentCommands    = 2
 )
 
-func (b *ledgerBlock) append(partition int, rawOffset int64, content uint8, ids []answer.EventID, revisions []uint32, skip []bool) {
-	archived, corrections, sum := 0, 0, uint64(0)
+func (b *ledgerBlock) append(partition int, rawOffset int64, content uint8, ids []answer.EventID, skip []bool) {
+	archived, sum := 0, uint64(0)
 	for first, last := range runs(len(ids), skip) {
 		archived += last - first
 		for i := first; i < last; i++ {
 			sum += firstBytes(&ids[i])
-			if revisions[i] > 0 {
-				corrections++
-			}
 		}
 	}
 	b.partition = append(b.partition, uint16(partition))
@@ -272,7 +274,7 @@ func (b *ledgerBlock) append(partition int, rawOffset int64, content uint8, ids 
 	b.content.ColUInt8 = append(b.content.ColUInt8, content)
 	b.total = append(b.total, uint32(len(ids)))
 	b.archived = append(b.archived, uint32(archived))
-	b.corrections = append(b.corrections, uint32(corrections))
+	b.corrections = append(b.corrections, 0)
 	b.idSum = append(b.idSum, sum)
 }
 

@@ -53,22 +53,26 @@ func tableOf(body string) string {
 	return strings.TrimLeft(strings.SplitN(rest, " ", 2)[0], "(")
 }
 
-// ledgerAndArchive compares, per message, what the ledger says was archived with
-// what lies in the archive. Rows of messages beyond the progress are left out.
+// ledgerAndArchive compares, per message, what the ledger says was archived,
+// less what was erased since, with what lies in the archive. Rows of messages
+// beyond the progress are left out.
 //
-//	c0 partition, c1 messages, c2 archived by the ledger, c3 of these corrections,
+//	c0 partition, c1 messages, c2 in the archive by the ledger, c3 corrections,
 //	c4 rows missing, c5 rows too many, c6 messages whose ids have another sum
 const ledgerAndArchive = `SELECT toInt64(partition) AS c0, toInt64(count()) AS c1, toInt64(sum(archived)) AS c2, toInt64(sum(corrections)) AS c3,
 	toInt64(sumIf(archived - found, archived > found)) AS c4, toInt64(sumIf(found - archived, found > archived)) AS c5,
 	toInt64(countIf(found = archived AND ids != id_sum)) AS c6
 FROM (
-	SELECT partition, raw_offset, toInt64(sum(archived)) AS archived, sum(corrections) AS corrections, sum(id_sum) AS id_sum,
+	SELECT partition, raw_offset, sum(archived) AS archived, sum(corrections) AS corrections, sum(id_sum) AS id_sum,
 		toInt64(sum(found)) AS found, sum(ids) AS ids
 	FROM (
-		SELECT partition, raw_offset, archived, corrections, id_sum, 0 AS found, toUInt64(0) AS ids
+		SELECT partition, raw_offset, toInt64(archived) AS archived, corrections, id_sum, 0 AS found, toUInt64(0) AS ids
 		FROM {db}.raw_ledger FINAL WHERE content = '{content}'
 		UNION ALL
-		SELECT source_partition, bitShiftRight(position, 20), 0, 0, toUInt64(0), count(), sum(reinterpretAsUInt64(substring(id, 1, 8)))
+		SELECT partition, raw_offset, -toInt64(rows), 0, toUInt64(-toInt64(id_sum)), 0, toUInt64(0)
+		FROM {db}.erased FINAL WHERE content = '{content}'
+		UNION ALL
+		SELECT source_partition, bitShiftRight(position, 20), toInt64(0), 0, toUInt64(0), count(), sum(reinterpretAsUInt64(substring(id, 1, 8)))
 		FROM {db}.{content} FINAL GROUP BY source_partition, bitShiftRight(position, 20)
 	) GROUP BY partition, raw_offset
 ) AS l
@@ -84,12 +88,11 @@ func (c *check) archived(ctx context.Context) error {
 			return err
 		}
 		var problems []string
-		messages, archived, superseded := int64(0), int64(0), int64(0)
+		messages, archived, corrections := int64(0), int64(0), int64(0)
 		for _, r := range rows {
-			messages, archived, superseded = messages+r[1], archived+r[2], superseded+r[4]
-			// A correction takes the place of the row that it corrects.
-			if missing := r[4] - r[3]; missing > 0 {
-				problems = append(problems, fmt.Sprintf("partition %d: at least %d rows are missing", r[0], missing))
+			messages, archived, corrections = messages+r[1], archived+r[2], corrections+r[3]
+			if r[4] > 0 {
+				problems = append(problems, fmt.Sprintf("partition %d: %d rows are missing", r[0], r[4]))
 			}
 			if r[5] > 0 {
 				problems = append(problems, fmt.Sprintf("partition %d: %d rows too many", r[0], r[5]))
@@ -99,7 +102,7 @@ func (c *check) archived(ctx context.Context) error {
 			}
 		}
 		c.line(strings.ReplaceAll(content, "_", " ")+" are archived once",
-			fmt.Sprintf("%d rows of %d messages, %d of them corrected since", archived, messages, superseded), problems)
+			fmt.Sprintf("%d rows of %d messages, %d corrections beside them", archived, messages, corrections), problems)
 	}
 	return nil
 }
@@ -145,37 +148,35 @@ func (c *check) positions(ctx context.Context) (digest string, err error) {
 	return fmt.Sprint(rows), err
 }
 
-// archiveAndSkills compares the ledger with the answers that have moved overall
-// skills, and the learners of both.
+// archiveAndSkills compares the answers in the archive, corrected and without
+// what was erased, with those that have moved overall skills, and the learners of
+// both. A score off the scale moves nothing.
 //
-//	c0 partition, c1 archived, c2 of these corrections, c3 answers in skills,
-//	c4 learners in the archive, c5 learners in skills
-const archiveAndSkills = `SELECT toInt64(partition) AS c0, toInt64(sum(archived)) AS c1, toInt64(sum(corrections)) AS c2, toInt64(sum(moved)) AS c3,
-	toInt64(sum(delivered)) AS c4, toInt64(sum(known)) AS c5
+//	c0 partition, c1 answers in the archive, c2 answers in skills,
+//	c3 learners in the archive, c4 learners in skills
+const archiveAndSkills = `SELECT toInt64(partition) AS c0, toInt64(sum(archived)) AS c1, toInt64(sum(moved)) AS c2, toInt64(sum(delivered)) AS c3, toInt64(sum(known)) AS c4
 FROM (
-	SELECT partition, sum(toUInt64(archived)) AS archived, sum(toUInt64(corrections)) AS corrections, 0 AS moved, 0 AS delivered, 0 AS known
-	FROM {db}.raw_ledger FINAL WHERE content = 'answers' GROUP BY partition
+	SELECT partition, toUInt64(0) AS archived, sum(toUInt64(answers)) AS moved, toUInt64(0) AS delivered, count() AS known
+	FROM {db}.skills FINAL WHERE layer = 'overall' GROUP BY partition
 	UNION ALL
-	SELECT partition, 0, 0, sum(toUInt64(answers)), 0, count() FROM {db}.skills FINAL WHERE layer = 'overall' GROUP BY partition
-	UNION ALL
-	SELECT source_partition, 0, 0, 0, uniqExact(learner), 0 FROM {db}.answers GROUP BY source_partition
+	SELECT source_partition, count(), toUInt64(0), uniqExact(learner), toUInt64(0)
+	FROM {db}.answers FINAL WHERE score >= 0 AND score <= 1 AND learner != toFixedString('', 16) GROUP BY source_partition
 ) GROUP BY partition ORDER BY partition`
 
 // moved: every archived answer has moved its learner once.
 func (c *check) moved(ctx context.Context) error {
 	answers, learners := int64(0), int64(0)
 	problems, err := c.settled(ctx, func(ctx context.Context) ([]string, error) {
-		rows, err := c.store.integers(ctx, 6, c.store.fill(archiveAndSkills), nil)
+		rows, err := c.store.integers(ctx, 5, c.store.fill(archiveAndSkills), nil)
 		var problems []string
 		answers, learners = 0, 0
 		for _, r := range rows {
-			answers, learners = answers+r[3], learners+r[5]
-			// A late correction moves nothing until a recomputation.
-			if r[3] > r[1] || r[3] < r[1]-r[2] {
-				problems = append(problems, fmt.Sprintf("partition %d: %d answers are archived, %d of them corrections, but %d have moved a skill", r[0], r[1], r[2], r[3]))
+			answers, learners = answers+r[2], learners+r[4]
+			if r[1] != r[2] {
+				problems = append(problems, fmt.Sprintf("partition %d: %d answers are archived, but %d have moved a skill", r[0], r[1], r[2]))
 			}
-			if r[4] != r[5] {
-				problems = append(problems, fmt.Sprintf("partition %d: %d learners have answers, %d have a skill", r[0], r[4], r[5]))
+			if r[3] != r[4] {
+				problems = append(problems, fmt.Sprintf("partition %d: %d learners have answers, %d have a skill", r[0], r[3], r[4]))
 			}
 		}
 		return problems, err
@@ -279,8 +280,8 @@ func (s *Store) archivedTokens(ctx context.Context, partition int) ([]answer.Tok
 		tokens = nil
 		var learner proto.ColFixedStr16
 		return ch.Query{
-			Body: s.fill("SELECT DISTINCT learner FROM {db}.answers WHERE source_partition = {partition:UInt16}" +
-				" UNION ALL SELECT DISTINCT learner FROM {db}.test_results WHERE source_partition = {partition:UInt16}"),
+			Body: s.fill("SELECT DISTINCT learner FROM {db}.answers FINAL WHERE source_partition = {partition:UInt16}" +
+				" UNION ALL SELECT DISTINCT learner FROM {db}.test_results FINAL WHERE source_partition = {partition:UInt16}"),
 			Parameters: ofPartition(partition),
 			Result:     proto.Results{{Name: "learner", Data: &learner}},
 			OnResult: func(context.Context, proto.Block) error {

@@ -29,6 +29,14 @@ func (s *Store) Restore(ctx context.Context, partition int) (transform.Restored,
 	if err := s.loadSkills(ctx, partition, &restored.Skills); err != nil {
 		return restored, fmt.Errorf("restore partition %d: skills: %w", partition, err)
 	}
+	departed, err := s.loadDeparted(ctx, partition)
+	if err != nil {
+		return restored, fmt.Errorf("restore partition %d: departed tokens: %w", partition, err)
+	}
+	restored.Departed, restored.Skills = departed, withoutDeparted(restored.Skills, departed)
+	if restored.Vacated, err = s.loadVacated(ctx, partition); err != nil {
+		return restored, fmt.Errorf("restore partition %d: vacated moments: %w", partition, err)
+	}
 	sums, err := s.LoadSums(ctx, partition)
 	if err != nil {
 		return restored, fmt.Errorf("restore partition %d: %w", partition, err)

@@ -332,7 +332,7 @@ func (s *Store) Archive(ctx context.Context, partition int, c *answer.Columns, s
 	}
 	defer s.writer.leave()
 	b.answers.append(partition, c, skip, said)
-	b.ledger.append(partition, c.RawOffset, contentAnswers, c.EventID[:c.Rows], c.Revision, skip)
+	b.ledger.append(partition, c.RawOffset, contentAnswers, c.EventID[:c.Rows], skip)
 	return nil
 }
 
@@ -344,7 +344,7 @@ func (s *Store) ArchiveTestResults(ctx context.Context, partition int, c *answer
 	}
 	defer s.writer.leave()
 	b.testResults.append(partition, c, nil)
-	b.ledger.append(partition, c.RawOffset, contentTestResults, c.EventID[:c.Rows], c.Revision, nil)
+	b.ledger.append(partition, c.RawOffset, contentTestResults, c.EventID[:c.Rows], nil)
 	return nil
 }
 
@@ -371,6 +371,9 @@ func (s *Store) Checkpoint(ctx context.Context, c *transform.Checkpoint) error {
 		if last == rows.Len() {
 			b.progress.append(c)
 			b.waiting = append(b.waiting, c)
+			if c.Urgent {
+				s.writer.seal()
+			}
 			s.writer.leave()
 			return nil
 		}

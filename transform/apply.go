@@ -58,8 +58,8 @@ func resize[T any](s []T, n int) []T {
 
 // Scan looks at a message before it is applied. It appends to late the rows
 // that may be repeats: those not newer than everything that their learner was
-// seen to answer, in this or an earlier message, and in a replay those that the
-// learner's state holds already. Messages must be scanned in the order in which
+// seen to answer, in this or an earlier message, corrections, and in a replay
+// those that the learner's state holds already. Messages must be scanned in the order in which
 // they will be applied.
 func (p *Partition) Scan(c *answer.Columns, late []int32) []int32 {
 	p.resolve(c)
@@ -69,7 +69,7 @@ func (p *Partition) Scan(c *answer.Columns, late []int32) []int32 {
 		}
 		l := p.learners.at(p.learnerAt(c, row))
 		switch at := c.AnsweredAt[row]; {
-		case at > l.newest && !p.applied(l, c.Position(row)):
+		case at > l.newest && c.Revision[row] == 0 && !p.applied(l, c.Position(row)):
 			l.newest = at
 		default:
 			late = append(late, int32(row))
@@ -217,6 +217,7 @@ func (p *Partition) answer(c *answer.Columns, row int, owner uint32, l *learner,
 	m, position, at, score := &p.message, c.Position(row), c.AnsweredAt[row], c.Score[row]
 	item, goal, subject := p.itemAt(c, row, snapshot), &m.goals[c.Goal.Codes[row]], m.subjects[c.Subject.Codes[row]]
 	known := l.remember(item.hash)
+	l.newest = max(l.newest, at)
 	first = !known && c.Attempt[row] <= 1
 	p.describe(owner, l, c, row)
 

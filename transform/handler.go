@@ -51,7 +51,8 @@ type run struct {
 	handedOver   answer.Position // of the last checkpoint, if there was one
 	checkpointed bool
 
-	moved bool // whether anything has moved since
+	moved   bool      // whether anything has moved since
+	amended time.Time // when tokens departed last whose rows may be on the disk, zero = none
 
 	sums       ItemSumRows
 	sumsOut    []byte
@@ -124,6 +125,9 @@ func (h *handler) Start(ctx context.Context, assignment *stream.Assignment) (nex
 		r.moved = true // norms may be older than the rest
 	}
 	r.norms = r.config.Now()
+	if len(restored.Departed) > 0 {
+		r.amended = r.norms
+	}
 	h.run = r
 	r.measure()
 	r.config.Logger.InfoContext(ctx, "partition started", "topic", r.config.Topics.Answers, "partition", r.partition,
@@ -154,7 +158,10 @@ func (h *handler) Handle(ctx context.Context, messages []stream.Message) error {
 func (h *handler) Idle(ctx context.Context) error {
 	err := h.run.flush(ctx, true)
 	h.run.measure()
-	return err
+	if err != nil {
+		return err
+	}
+	return h.run.purge(ctx)
 }
 
 // Stop implements stream.Handler.
@@ -196,7 +203,7 @@ func (r *run) flush(ctx context.Context, idle bool) error {
 	aged := now.Sub(r.since) >= r.config.CheckpointInterval && r.handedOverIsDurable()
 	due := r.messages > 0 && (crowded || r.rows >= r.config.CheckpointRows || aged)
 	if due || r.moved && now.Sub(r.norms) >= r.config.NormInterval {
-		if err := r.checkpoint(ctx, now); err != nil {
+		if err := r.checkpoint(ctx, now, false); err != nil {
 			return err
 		}
 	}
@@ -233,7 +240,7 @@ func (r *run) handedOverIsDurable() bool {
 }
 
 // checkpoint hands over what has changed.
-func (r *run) checkpoint(ctx context.Context, now time.Time) error {
+func (r *run) checkpoint(ctx context.Context, now time.Time, urgent bool) error {
 	c := &Checkpoint{
 		Partition:       r.partition,
 		Generation:      r.assignment.Generation,
@@ -241,6 +248,7 @@ func (r *run) checkpoint(ctx context.Context, now time.Time) error {
 		SkillsOffset:    r.skillsOffset,
 		SnapshotVersion: r.version,
 		Adoptions:       r.adoptions,
+		Urgent:          urgent,
 	}
 	if r.state.NormsDue() || now.Sub(r.norms) >= r.config.NormInterval {
 		r.state.TakeNorms(&c.Norms)
@@ -261,6 +269,18 @@ func (r *run) checkpoint(ctx context.Context, now time.Time) error {
 	if err := r.config.Persistence.Checkpoint(ctx, c); err != nil {
 		return fmt.Errorf("checkpoint partition %d at raw offset %d: %w", r.partition, r.mark, err)
 	}
+	return nil
+}
+
+// purge takes what has departed off the disk, when that has had time to gather.
+func (r *run) purge(ctx context.Context) error {
+	if r.amended.IsZero() || r.config.Now().Sub(r.amended) < r.config.PurgeDelay {
+		return nil
+	}
+	if err := r.config.Persistence.Purge(ctx); err != nil {
+		return fmt.Errorf("purge what has departed from partition %d: %w", r.partition, err)
+	}
+	r.amended = time.Time{}
 	return nil
 }
 

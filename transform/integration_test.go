@@ -3,6 +3,7 @@ package transform_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"sync"
 	"testing"
 	"time"
@@ -22,7 +23,8 @@ func openStore(t testing.TB) *store.Store {
 	if err := store.Migrate(t.Context(), db, store.Schema(), store.MigrateOptions{Database: connection.Database}, nil); err != nil {
 		t.Fatal(err)
 	}
-	return openStoreAt(t, store.Config{Addresses: connection.Addresses, User: connection.User, Password: connection.Password, Database: connection.Database})
+	return openStoreAt(t, store.Config{Addresses: connection.Addresses, User: connection.User, Password: connection.Password, Database: connection.Database,
+		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))})
 }
 
 func openStoreAt(t testing.TB, config store.Config) *store.Store {
@@ -53,12 +55,13 @@ func TestWorkers(t *testing.T) {
 			w.persistence = openStore(t)
 			for partition := range w.partitions {
 				load := newWorkload(w.random, 30, 80)
-				for rawOffset := range int64(60) {
-					w.send(partition, load.message(rawOffset, 1+w.random.IntN(80)))
+				for rawOffset := range int64(59) {
+					w.sendNext(partition, load, rawOffset, 1+w.random.IntN(80))
 				}
+				w.send(partition, load.message(59, 10))
 			}
 			stop := w.consume(workers)
-			w.await("half of the log", 30)
+			w.await("half of the log", 25)
 			stop()
 			stop = w.consume(workers)
 			w.await("the log", 60)

@@ -21,8 +21,10 @@ type memory struct {
 	calls int
 	fail  map[int]bool // numbers of calls that fail
 
-	answers   map[answerKey]answer.Position // earliest
-	archived  map[answer.Position]bool
+	archive   map[int]map[answerKey]archivedRow
+	departed  map[int]map[answer.Token]answer.Position
+	vacated   map[int]map[answer.Token]int64
+	purges    int
 	tests     map[answer.Position]bool
 	skills    map[int]map[layerName]stored
 	sums      map[int]map[componentName]oracleSum
@@ -45,7 +47,7 @@ type storedNorm struct {
 type step func(m *memory)
 
 func newMemory() *memory {
-	return &memory{fail: make(map[int]bool), answers: make(map[answerKey]answer.Position), archived: make(map[answer.Position]bool),
+	return &memory{fail: make(map[int]bool), archive: make(map[int]map[answerKey]archivedRow), departed: make(map[int]map[answer.Token]answer.Position), vacated: make(map[int]map[answer.Token]int64),
 		tests: make(map[answer.Position]bool), skills: make(map[int]map[layerName]stored), sums: make(map[int]map[componentName]oracleSum),
 		norms: make(map[int]map[normName]storedNorm), progress: make(map[int]transform.Restored),
 		adoptions: make(map[int]map[answer.Position]uint64), versions: make(map[uint64]transform.SnapshotRows)}
@@ -85,26 +87,14 @@ func (m *memory) crash() {
 	m.mu.Unlock()
 }
 
-func (m *memory) Archive(_ context.Context, _ int, c *answer.Columns, skip []bool, said *transform.Evidence) error {
+func (m *memory) Archive(_ context.Context, partition int, c *answer.Columns, skip []bool, said *transform.Evidence) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.called(); err != nil {
 		return err
 	}
-	rows := make(map[answer.Position]answerKey)
-	for i := range c.Rows {
-		if !skip[i] && !said.Replayed[i] {
-			rows[c.Position(i)] = answerKey{strings.Clone(c.School.At(i)), c.Learner.At(i), c.AnsweredAt[i], c.EventID[i]}
-		}
-	}
-	m.queue = append(m.queue, func(m *memory) {
-		for position, key := range rows {
-			m.archived[position] = true
-			if old, ok := m.answers[key]; !ok || position < old {
-				m.answers[key] = position
-			}
-		}
-	})
+	rows := freshRows(c, skip, said)
+	m.queue = append(m.queue, func(m *memory) { m.put(partition, rows) })
 	return nil
 }
 
@@ -131,9 +121,11 @@ func (m *memory) Known(_ context.Context, rows []transform.Lookup) (map[answer.E
 	}
 	known := make(map[answer.EventID]answer.Position)
 	for _, r := range rows {
-		if position, ok := m.answers[answerKey{r.School, r.Learner, r.AnsweredAt, r.ID}]; ok {
-			if old, ok := known[r.ID]; !ok || position < old {
-				known[r.ID] = position
+		for _, archive := range m.archive {
+			if found, ok := archive[answerKey{r.School, r.Learner, r.AnsweredAt, r.ID}]; ok {
+				if old, ok := known[r.ID]; !ok || found.position < old {
+					known[r.ID] = found.position
+				}
 			}
 		}
 	}
@@ -156,16 +148,25 @@ func (m *memory) Checkpoint(_ context.Context, c *transform.Checkpoint) error {
 		first = end
 	}
 	m.queue = append(m.queue, func(m *memory) {
-		for _, a := range c.Adoptions {
-			at(m.adoptions, c.Partition)[a.Position] = a.Version
-		}
-		if old, ok := m.progress[c.Partition]; !ok || c.Position > old.Position {
-			m.progress[c.Partition] = transform.Restored{Position: c.Position, RawOffset: c.Position.RawOffset(), AnswersOffset: c.AnswersOffset,
-				SkillsOffset: c.SkillsOffset, SnapshotVersion: c.SnapshotVersion}
-		}
+		m.putProgress(c)
 		c.Durable(nil)
 	})
+	for c.Urgent && len(m.queue) > 0 {
+		next := m.queue[0]
+		m.queue = m.queue[1:]
+		next(m)
+	}
 	return nil
+}
+
+func (m *memory) putProgress(c *transform.Checkpoint) {
+	for _, a := range c.Adoptions {
+		at(m.adoptions, c.Partition)[a.Position] = a.Version
+	}
+	if old, ok := m.progress[c.Partition]; !ok || c.Position > old.Position {
+		m.progress[c.Partition] = transform.Restored{Position: c.Position, RawOffset: c.Position.RawOffset(), AnswersOffset: c.AnswersOffset,
+			SkillsOffset: c.SkillsOffset, SnapshotVersion: c.SnapshotVersion}
+	}
 }
 
 func (m *memory) putSums(c *transform.Checkpoint) {
@@ -210,9 +211,17 @@ func (m *memory) Restore(_ context.Context, partition int) (transform.Restored, 
 		r = transform.Restored{RawOffset: -1, AnswersOffset: -1, SkillsOffset: -1}
 	}
 	for _, s := range m.skills[partition] {
-		r.Skills.Append(&s.rows, 0)
+		if s.rows.Answers[0] > 0 {
+			r.Skills.Append(&s.rows, 0)
+		}
 	}
 	r.Sums = m.loadSums(partition)
+	for token, position := range m.departed[partition] {
+		r.Departed = append(r.Departed, transform.Departed{Learner: token, Position: position})
+	}
+	for token, at := range m.vacated[partition] {
+		r.Vacated = append(r.Vacated, transform.Vacated{Learner: token, AnsweredAt: at})
+	}
 	return r, nil
 }
 

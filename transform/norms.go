@@ -25,6 +25,7 @@ type normState struct {
 	// they leave behind may be empty and must be handed out together with the
 	// state that no longer names it.
 	moved map[uint32]uint16
+	left  []normKey // of layers that are gone
 }
 
 type normKey struct {
@@ -55,7 +56,7 @@ func (a normEntry) compare(b normEntry) int {
 }
 
 // NormsDue tells whether the next checkpoint must hold the norms.
-func (p *Partition) NormsDue() bool { return len(p.norms.moved) > 0 }
+func (p *Partition) NormsDue() bool { return len(p.norms.moved) > 0 || len(p.norms.left) > 0 }
 
 // leave remembers that a learner with answers has left a year group.
 func (n *normState) leave(owner uint32, yearGroup uint8) {
@@ -76,6 +77,10 @@ func (n *normState) leave(owner uint32, yearGroup uint8) {
 // two workers that write by turns leave behind what the log says.
 func (p *Partition) TakeNorms(dst *NormRows) {
 	entries := p.placeLayers(p.norms.entries[:0])
+	for _, key := range p.norms.left {
+		entries = append(entries, normEntry{normKey: key, moved: true, gone: true})
+	}
+	p.norms.left = nil
 	clear(p.norms.moved)
 	slices.SortFunc(entries, normEntry.compare)
 	start := dst.Len()

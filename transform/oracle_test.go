@@ -18,8 +18,19 @@ type oracle struct {
 	parameters filter.Parameters
 	learners   map[answer.Token]*oracleLearner
 	seen       map[answerKey]answer.Position // earliest delivery
+	archive    map[answer.Position]*oracleAnswer
 	sums       map[componentName]*oracleSum
 	changed    map[layerName]bool // by the last message
+	gone       map[layerName]bool // by the last message: layers that are no more
+	corrected  int
+}
+
+// oracleAnswer is an answer as it is now. It stands at its position in the
+// archive.
+type oracleAnswer struct {
+	row
+	epoch                 uint32
+	gradient, information int64 // what it said, 0 = nothing
 }
 
 type answerKey struct {
@@ -72,7 +83,7 @@ type oracleSum struct {
 
 func newOracle() *oracle {
 	return &oracle{parameters: filter.DefaultParameters(), learners: make(map[answer.Token]*oracleLearner),
-		seen: make(map[answerKey]answer.Position), sums: make(map[componentName]*oracleSum)}
+		seen: make(map[answerKey]answer.Position), archive: make(map[answer.Position]*oracleAnswer), sums: make(map[componentName]*oracleSum)}
 }
 
 // difficulties are the values of a snapshot version.
@@ -87,42 +98,73 @@ func (d difficulties) of(component transform.Component, key string, prior float6
 
 // apply gives the oracle a message.
 func (o *oracle) apply(c *answer.Columns, d difficulties) {
-	o.changed = make(map[layerName]bool)
+	o.changed, o.gone = make(map[layerName]bool), make(map[layerName]bool)
+	corrections := o.corrections(c)
 	for i := range c.Rows {
-		o.row(c, i, d)
+		if !corrections.covers(c, i) {
+			o.row(c, i, d, corrections.affected)
+		}
 	}
+	corrections.carryOut(d)
 }
 
-func (o *oracle) row(c *answer.Columns, i int, d difficulties) {
-	token, score, at, position := c.Learner.At(i), c.Score[i], c.AnsweredAt[i], c.Position(i)
-	key := answerKey{c.School.At(i), token, at, c.EventID[i]}
-	earlier, known := o.seen[key]
-	if !known {
-		o.seen[key] = position
-	}
-	if !(score >= 0 && score <= 1) {
-		return
-	}
-	l := o.learners[token]
-	if l == nil {
-		l = &oracleLearner{layers: make(map[layerName]*skillRow), subjectOf: make(map[string]string)}
-	}
-	late := l.any && at <= l.newest
-	if late && (c.Revision[i] > 0 || known && earlier < position) {
-		return
-	}
-	o.learners[token] = l
-	l.newest, l.any = max(at, l.newest), true
-	if g := c.Group.At(i); g != "" {
-		l.group = g
-	}
-	if y := c.YearGroup[i]; y != 0 {
-		l.yearGroup = y
-	}
-	item, goal, subject := answer.ItemKey(c.Publisher.At(i), c.Exercise.At(i)), c.Goal.At(i), c.Subject.At(i)
-	first := l.remember(item) && c.Attempt[i] <= 1
+func rowAt(c *answer.Columns, i int) row {
+	return row{id: c.EventID[i], learner: c.Learner.At(i), publisher: c.Publisher.At(i), school: c.School.At(i), group: c.Group.At(i),
+		exercise: c.Exercise.At(i), goal: c.Goal.At(i), subject: c.Subject.At(i), yearGroup: c.YearGroup[i], score: c.Score[i],
+		attempt: c.Attempt[i], at: c.AnsweredAt[i], revision: c.Revision[i]}
+}
 
-	names := [3]layerName{{token, transform.LayerOverall, ""}, {token, transform.LayerSubject, subject}, {token, transform.LayerGoal, goal}}
+func (r *row) key() answerKey { return answerKey{r.school, r.learner, r.at, r.id} }
+func (r *row) valid() bool    { return r.score >= 0 && r.score <= 1 }
+
+// row gives the oracle a row that corrects nothing. Learners in affected are
+// learnt anew later.
+func (o *oracle) row(c *answer.Columns, i int, d difficulties, affected map[answer.Token]bool) {
+	a, position := &oracleAnswer{row: rowAt(c, i), epoch: c.KeyEpoch}, c.Position(i)
+	earlier, known := o.seen[a.key()]
+	if !known {
+		o.seen[a.key()] = position
+	}
+	l := o.learners[a.learner]
+	late := a.revision > 0 || l != nil && l.any && a.at <= l.newest
+	if !a.valid() {
+		if !known {
+			o.archive[position] = a
+		}
+		return
+	}
+	if late && known && earlier < position {
+		return
+	}
+	o.archive[position] = a
+	if l == nil {
+		l = newOracleLearner()
+		o.learners[a.learner] = l
+	}
+	l.newest, l.any = max(a.at, l.newest), true
+	if affected[a.learner] {
+		return
+	}
+	o.answer(l, a, position, d)
+	o.count(a, 1, position)
+}
+
+func newOracleLearner() *oracleLearner {
+	return &oracleLearner{newest: math.MinInt64, layers: make(map[layerName]*skillRow), subjectOf: make(map[string]string)}
+}
+
+// answer moves a learner by a valid answer and notes what that says.
+func (o *oracle) answer(l *oracleLearner, a *oracleAnswer, position answer.Position, d difficulties) {
+	if a.group != "" {
+		l.group = a.group
+	}
+	if a.yearGroup != 0 {
+		l.yearGroup = a.yearGroup
+	}
+	item, goal, subject := answer.ItemKey(a.publisher, a.exercise), a.goal, a.subject
+	first := l.remember(item) && a.attempt <= 1
+
+	names := [3]layerName{{a.learner, transform.LayerOverall, ""}, {a.learner, transform.LayerSubject, subject}, {a.learner, transform.LayerGoal, goal}}
 	if goal != "" {
 		if subject != "" {
 			l.subjectOf[goal] = subject
@@ -136,7 +178,7 @@ func (o *oracle) row(c *answer.Columns, i int, d difficulties) {
 		}
 		skill[n] = o.parameters.Prior(n)
 		if old := l.layers[name]; old != nil {
-			skill[n] = o.parameters.Drift(n, filter.Gaussian{Mean: math.Float64frombits(old.mean), Variance: math.Float64frombits(old.variance)}, at-old.lastAt)
+			skill[n] = o.parameters.Drift(n, filter.Gaussian{Mean: math.Float64frombits(old.mean), Variance: math.Float64frombits(old.variance)}, a.at-old.lastAt)
 		}
 	}
 	shared := filter.Shared{d.of(transform.ComponentItem, item, 1), {}, d.of(transform.ComponentGlobal, "", 4)}
@@ -145,16 +187,27 @@ func (o *oracle) row(c *answer.Columns, i int, d difficulties) {
 	}
 	shared[2].Mean = -shared[2].Mean
 	prediction := filter.Predict(&skill, &shared, filter.Question{})
+	a.gradient, a.information = 0, 0
 	if first {
-		o.count(&skill, &shared, prediction, score, position, item, goal, subject)
+		a.say(&skill, &shared, prediction)
 	}
-	skill.Update(&prediction, score)
+	skill.Update(&prediction, a.score)
 	for n, name := range names {
 		if n > 0 && name.key == "" {
 			continue
 		}
-		o.store(l, name, skill[n], c, i)
+		o.store(l, name, skill[n], a, position)
 	}
+}
+
+// say notes what the answer says of its exercise.
+func (a *oracleAnswer) say(skill *filter.Learner, shared *filter.Shared, p filter.Prediction) {
+	p.V = skill.Skill().Variance + shared[0].Variance
+	said := shared.Contribute(&p, a.score)[0]
+	gradient := said.Gradient + int64(math.RoundToEven(float64(said.Information)*shared.Difficulty().Mean))
+	// What the archive holds: multiples of 2^-16, and never nothing.
+	a.gradient = int64(math.RoundToEven(float64(gradient)/65536)) * 65536
+	a.information = int64(max(1, math.RoundToEven(float64(said.Information)/65536))) * 65536
 }
 
 // remember tells whether the item is new among the learner's recent ones.
@@ -173,13 +226,11 @@ func (l *oracleLearner) remember(item string) bool {
 	return fresh
 }
 
-func (o *oracle) count(skill *filter.Learner, shared *filter.Shared, p filter.Prediction, score float64, position answer.Position, item, goal, subject string) {
-	p.V = skill.Skill().Variance + shared[0].Variance
-	said := shared.Contribute(&p, score)[0]
-	gradient := said.Gradient + int64(math.RoundToEven(float64(said.Information)*shared.Difficulty().Mean))
-	// What the archive holds: multiples of 2^-16, and never nothing.
-	gradient = int64(math.RoundToEven(float64(gradient)/65536)) * 65536
-	information := int64(max(1, math.RoundToEven(float64(said.Information)/65536))) * 65536
+// count adds what an answer says to the sums, or takes it back (times -1).
+func (o *oracle) count(a *oracleAnswer, times int64, position answer.Position) {
+	if a.information == 0 {
+		return
+	}
 	add := func(name componentName, goal, subject string) {
 		s := o.sums[name]
 		if s == nil {
@@ -192,33 +243,33 @@ func (o *oracle) count(skill *filter.Learner, shared *filter.Shared, p filter.Pr
 		if s.subject == "" {
 			s.subject = subject
 		}
-		s.gradient += gradient
-		s.information += information
-		s.answers++
-		s.scoreSum += int64(math.RoundToEven(score * (1 << 32)))
+		s.gradient += times * a.gradient
+		s.information += times * a.information
+		s.answers += times
+		s.scoreSum += times * int64(math.RoundToEven(a.score*(1<<32)))
 		s.position = position
 	}
-	add(componentName{transform.ComponentItem, item}, goal, subject)
-	if goal != "" {
-		add(componentName{transform.ComponentGoal, goal}, "", subject)
+	add(componentName{transform.ComponentItem, answer.ItemKey(a.publisher, a.exercise)}, a.goal, a.subject)
+	if a.goal != "" {
+		add(componentName{transform.ComponentGoal, a.goal}, "", a.subject)
 	}
 	add(componentName{transform.ComponentGlobal, ""}, "", "")
 }
 
-func (o *oracle) store(l *oracleLearner, name layerName, g filter.Gaussian, c *answer.Columns, i int) {
+func (o *oracle) store(l *oracleLearner, name layerName, g filter.Gaussian, a *oracleAnswer, position answer.Position) {
 	o.changed[name] = true
-	score := c.Score[i]
+	score := a.score
 	fast, slow := .24+.6*score, .42+.3*score
-	old, at := l.layers[name], c.AnsweredAt[i]
+	old, at := l.layers[name], a.at
 	answers := uint32(1)
 	if old != nil {
 		f, s := math.Float64frombits(old.fast), math.Float64frombits(old.slow)
 		fast, slow = f+float64(.4*(score-f)), s+float64(.15*(score-s))
 		at, answers = max(at, old.lastAt), old.answers+1
 	}
-	row := &skillRow{school: c.School.At(i), group: l.group, yearGroup: l.yearGroup, keyEpoch: c.KeyEpoch,
+	row := &skillRow{school: a.school, group: l.group, yearGroup: l.yearGroup, keyEpoch: a.epoch,
 		mean: math.Float64bits(g.Mean), variance: math.Float64bits(g.Variance), answers: answers, lastAt: at,
-		fast: math.Float64bits(fast), slow: math.Float64bits(slow), last: math.Float64bits(score), position: c.Position(i)}
+		fast: math.Float64bits(fast), slow: math.Float64bits(slow), last: math.Float64bits(score), position: position}
 	switch name.layer {
 	case transform.LayerOverall:
 		var ring []uint64

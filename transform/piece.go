@@ -19,6 +19,13 @@ func (r *run) piece(ctx context.Context, w *workspace, messages []stream.Message
 	if err != nil {
 		return 0, err
 	}
+	if len(units) == 1 && units[0].amends() {
+		if err := r.amend(ctx, w, &units[0]); err != nil {
+			return 0, err
+		}
+		r.answersOffset = messages[n-1].Offset
+		return n, nil
+	}
 	if err := r.findRepeats(ctx, w, units); err != nil {
 		return 0, err
 	}
@@ -34,9 +41,9 @@ func (r *run) piece(ctx context.Context, w *workspace, messages []stream.Message
 	return n, nil
 }
 
-// read decodes as many messages as a piece holds. One that was seen before is
-// passed over, one that can't be used goes to the dead letters and counts as
-// empty from then on.
+// read decodes as many messages as a piece holds; one that amends is a piece of
+// its own. One that was seen before is passed over, one that can't be used goes
+// to the dead letters and counts as empty from then on.
 func (r *run) read(ctx context.Context, w *workspace, messages []stream.Message) (units []unit, n int, err error) {
 	used, bytes, mark := 0, 0, r.mark
 	for n < len(messages) && used < pieceMessages && (n == 0 || bytes+len(messages[n].Value) <= pieceBytes) {
@@ -67,6 +74,12 @@ func (r *run) read(ctx context.Context, w *workspace, messages []stream.Message)
 				return nil, 0, err
 			}
 		}
+		if u.amends() {
+			if used > 1 {
+				used, n = used-1, n-1
+			}
+			break
+		}
 	}
 	return w.units[:used], n, nil
 }
@@ -80,9 +93,8 @@ func (r *run) deadLetter(ctx context.Context, m *stream.Message, reason string) 
 }
 
 // findRepeats marks the rows that were delivered before. Only a row that is not
-// newer than everything of its learner can be one. Such a row with a revision is
-// a correction: the archive takes it, and the values that follow from it are
-// for a recomputation.
+// newer than everything of its learner can be one. Corrections are decided on
+// elsewhere.
 func (r *run) findRepeats(ctx context.Context, w *workspace, units []unit) error {
 	w.late, w.asked = w.late[:0], w.asked[:0]
 	// Ids are remembered first, so that a repeat within the piece is found too.
@@ -141,7 +153,6 @@ func (r *run) lookUp(ctx context.Context, w *workspace, units []unit) error {
 func (r *run) ask(w *workspace, u *unit, index int, row int32) {
 	c := &u.answers
 	if c.Revision[row] > 0 {
-		u.repeat[row] = true
 		return
 	}
 	key := pendingKeyOf(&c.EventID[row], c.Learner.At(int(row)), c.AnsweredAt[row])
@@ -271,7 +282,7 @@ func (r *run) archive(ctx context.Context, u *unit) error {
 	case contentTests:
 		rows = u.tests.Rows
 		err = r.config.Persistence.ArchiveTestResults(ctx, r.partition, &u.tests)
-	case contentNothing:
+	case contentNothing, contentCommands:
 	}
 	if err != nil {
 		return fmt.Errorf("archive partition %d, raw offset %d: %w", r.partition, u.rawOffset, err)

@@ -64,8 +64,8 @@ func TestPoisonPasses(t *testing.T) {
 	if got, want := fmt.Sprint(offsets), "[0 1 2 3 4 6 7 8]"; got != want {
 		t.Errorf("raw offsets in skills %v, want %v", got, want)
 	}
-	if len(w.store.archived) != 40 || len(w.store.tests) != 3 {
-		t.Errorf("%d answers and %d test results archived, want 40 and 3", len(w.store.archived), len(w.store.tests))
+	if w.store.rows() != 40 || len(w.store.tests) != 3 {
+		t.Errorf("%d answers and %d test results archived, want 40 and 3", w.store.rows(), len(w.store.tests))
 	}
 	if got := w.store.progress[0]; got.RawOffset != 8 || got.AnswersOffset != 8 || got.SkillsOffset != 7 {
 		t.Errorf("progress %d/%d/%d, want 8/8/7", got.RawOffset, got.AnswersOffset, got.SkillsOffset)
@@ -100,7 +100,7 @@ func TestFailureAtEveryCall(t *testing.T) {
 	w := newWorld(t, random, 1)
 	load := newWorkload(random, 12, 30)
 	for rawOffset := range int64(12) {
-		w.send(0, load.message(rawOffset, 1+random.IntN(30)))
+		w.sendNext(0, load, rawOffset, 1+random.IntN(30))
 	}
 	for call := 1; ; call++ {
 		topics := w.topics

@@ -24,6 +24,9 @@ func (p *Partition) Restore(restored *Restored) error {
 			}
 		}
 	}
+	for _, v := range restored.Vacated {
+		p.raiseNewest(v.Learner, v.AnsweredAt)
+	}
 	for i := range restored.Sums.Component {
 		if err := p.restoreSum(&restored.Sums, i); err != nil {
 			return err

@@ -60,7 +60,8 @@ func (c Component) String() string {
 const MaxRecent = 16
 
 // SkillRows are absolute states of learner layers, one row each. A row replaces
-// any row of the same learner, layer and key with a lower position.
+// any row of the same learner, layer and key with a lower position. A row with
+// 0 answers says that the learner has the layer no longer.
 type SkillRows struct {
 	Learner   []answer.Token
 	School    []string
@@ -315,6 +316,9 @@ type Checkpoint struct {
 	// and everything above is in the store, in the order answers, sums, norms,
 	// skills, progress; or with the reason why it never will be.
 	Durable func(error)
+
+	// Urgent says that somebody waits for it.
+	Urgent bool
 }
 
 // Restored is the durable state of a partition. Rows of Skills and Sums may be
@@ -328,6 +332,26 @@ type Restored struct {
 
 	Skills SkillRows
 	Sums   ItemSumRows
+
+	// Departed are the tokens that have left, with the position of the order.
+	// None of them is in Skills with a lower position.
+	Departed []Departed
+
+	// Vacated are the newest moments of answers that corrections have taken from
+	// learners, or to another moment.
+	Vacated []Vacated
+}
+
+// Vacated says that a learner was seen to answer at a moment.
+type Vacated struct {
+	Learner    answer.Token
+	AnsweredAt int64
+}
+
+// Departed is a token that everything has left by a position.
+type Departed struct {
+	Learner  answer.Token
+	Position answer.Position
 }
 
 // Lookup asks for an answer in the archive by its primary key.
@@ -362,4 +386,6 @@ type Persistence interface {
 	// LoadSums returns the newest durable sums of a partition, as Restore does,
 	// for the reducer, which needs them of every partition.
 	LoadSums(ctx context.Context, partition int) (ItemSumRows, error)
+
+	amender
 }

@@ -35,6 +35,7 @@ type StageConfig struct {
 	SumsAnswers        int           // first answers that call for sums sooner, but not within half of the interval; 500
 	NormInterval       time.Duration // between norm histograms in checkpoints; 1 min
 	MaxPendingRows     int           // answers of a partition that may wait for durability; 131,072
+	PurgeDelay         time.Duration // from the last order about learners until their rows are taken off the disk; 10 min
 	MaxSkillsBytes     int           // value of one message of `skills`; stream.MaxMessageBytes
 
 	Logger   *slog.Logger
@@ -66,7 +67,7 @@ func (c *StageConfig) Validate() error {
 		return errors.New("transform: dead letter function is needed")
 	case c.Now == nil:
 		return errors.New("transform: now is needed")
-	case c.CheckpointInterval < 0 || c.SumsInterval < 0 || c.NormInterval < 0:
+	case c.CheckpointInterval < 0 || c.SumsInterval < 0 || c.NormInterval < 0 || c.PurgeDelay < 0:
 		return errors.New("transform: intervals: want none below 0")
 	case c.CheckpointRows < 0 || c.SumsAnswers < 0 || c.MaxPendingRows < 0:
 		return errors.New("transform: numbers of rows: want none below 0")
@@ -88,6 +89,7 @@ func (c *StageConfig) fillIn() {
 	c.SumsInterval = orDefault(c.SumsInterval, time.Second/2)
 	c.SumsAnswers = orDefault(c.SumsAnswers, 500)
 	c.NormInterval = orDefault(c.NormInterval, time.Minute)
+	c.PurgeDelay = orDefault(c.PurgeDelay, 10*time.Minute)
 	c.MaxPendingRows = orDefault(c.MaxPendingRows, 1<<17)
 	c.MaxSkillsBytes = orDefault(c.MaxSkillsBytes, stream.MaxMessageBytes)
 	if c.Parameters == (filter.Parameters{}) {
@@ -159,6 +161,7 @@ type stageMetrics struct {
 	lookups     prometheus.Counter
 	deadLetters *prometheus.CounterVec
 	checkpoints prometheus.Counter
+	amendments  prometheus.Counter
 	differing   prometheus.Counter
 }
 
@@ -177,9 +180,11 @@ func (m *stageMetrics) register(registry prometheus.Registerer) error {
 		Name: "leerstroom_transform_dead_letters_total", Help: "Messages that could not be used."}, []string{"reason"})
 	m.checkpoints = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "leerstroom_transform_checkpoints_total", Help: "Checkpoints handed over."})
+	m.amendments = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "leerstroom_transform_amendments_total", Help: "Messages of corrections or orders that were followed."})
 	m.differing = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "leerstroom_transform_replays_differing_total", Help: "Messages of skills that a replay would have made otherwise."})
-	return register(registry, m.answers, m.learners, m.layers, m.pending, m.lookups, m.deadLetters, m.checkpoints, m.differing)
+	return register(registry, m.answers, m.learners, m.layers, m.pending, m.lookups, m.deadLetters, m.checkpoints, m.amendments, m.differing)
 }
 
 func (m *stageMetrics) count(a Applied) {

@@ -29,14 +29,14 @@ type world struct {
 	persistence transform.Persistence // the memory store unless the test says otherwise
 	skillsBytes int                   // limit of a message of skills, 0 = the usual
 	clock       atomic.Int64          // nanoseconds
-	messages    [][]*answer.Columns
+	messages    [][]sent
 	deadLetters atomic.Int64
 	deadLetter  func(context.Context, int, string, *stream.Message) error
 }
 
 func newWorld(t testing.TB, random *rand.Rand, partitions int) *world {
 	t.Helper()
-	w := &world{t: t, random: random, partitions: partitions, client: newClient(t), store: newMemory(), messages: make([][]*answer.Columns, partitions)}
+	w := &world{t: t, random: random, partitions: partitions, client: newClient(t), store: newMemory(), messages: make([][]sent, partitions)}
 	w.persistence = w.store
 	w.deadLetter = func(context.Context, int, string, *stream.Message) error { w.deadLetters.Add(1); return nil }
 	w.topics = newTopics(t, w.client, partitions)
@@ -69,11 +69,55 @@ func (w *world) now() time.Time { return time.Unix(0, w.clock.Load()) }
 
 func (w *world) pass(d time.Duration) { w.clock.Add(int64(d)) }
 
+// sent is a message of answers or of commands.
+type sent struct {
+	answers  *answer.Columns
+	commands *answer.Commands
+}
+
+func (s sent) rawOffset() int64 {
+	if s.commands != nil {
+		return s.commands.RawOffset
+	}
+	return s.answers.RawOffset
+}
+
 // send produces a message of answers, and sometimes one twice, as a retry does.
 func (w *world) send(partition int, c *answer.Columns) {
 	w.t.Helper()
-	w.messages[partition] = append(w.messages[partition], c)
-	m := answersMessage(w.t, c)
+	w.messages[partition] = append(w.messages[partition], sent{answers: c})
+	w.produce(partition, answersMessage(w.t, c))
+}
+
+// sendNext produces the next message of a workload: answers, now and then orders,
+// now and then nothing, for gaps in raw offsets are normal.
+func (w *world) sendNext(partition int, load *workload, rawOffset int64, rows int) {
+	w.t.Helper()
+	switch w.random.IntN(12) {
+	case 0:
+	case 1:
+		w.order(partition, load.orders(rawOffset))
+	default:
+		w.send(partition, load.message(rawOffset, rows))
+	}
+}
+
+// order produces a message of commands.
+func (w *world) order(partition int, c *answer.Commands) {
+	w.t.Helper()
+	w.messages[partition] = append(w.messages[partition], sent{commands: c})
+	var encoder answer.Encoder
+	value, err := encoder.AppendCommands(nil, c)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.produce(partition, stream.Message{Value: value, Headers: []stream.Header{
+		{Key: stream.HeaderSchema, Value: []byte(answer.SchemaCommands)}, stream.Int64Header(stream.HeaderRawOffset, c.RawOffset),
+		stream.Int64Header(stream.HeaderKeyEpoch, int64(c.KeyEpoch)), stream.DigestHeader(value)}})
+}
+
+func (w *world) produce(partition int, m stream.Message) {
+	w.t.Helper()
 	copies := []stream.Message{m}
 	if w.random.IntN(10) == 0 {
 		copies = append(copies, m)
@@ -246,17 +290,30 @@ func (w *world) verify() {
 	for partition := range w.partitions {
 		o := newOracle()
 		log := w.readAll(w.topics.Skills, partition)
-		for _, c := range w.messages[partition] {
-			version, rows, found := w.standing(log, c.RawOffset)
+		for _, m := range w.messages[partition] {
+			version, rows, found := w.standing(log, m.rawOffset())
 			if !found {
-				w.t.Fatalf("partition %d: no message of skills for raw offset %d", partition, c.RawOffset)
+				w.t.Fatalf("partition %d: no message of skills for raw offset %d", partition, m.rawOffset())
 			}
-			o.apply(c, versions[version])
-			all, expected := o.rows(), make(map[layerName]skillRow)
+			if m.commands != nil {
+				o.command(m.commands, versions[version])
+			} else {
+				o.apply(m.answers, versions[version])
+			}
+			all, expected, gone := o.rows(), make(map[layerName]skillRow), make(map[layerName]bool)
 			for name := range o.changed {
-				expected[name] = all[name]
+				if row, ok := all[name]; ok {
+					expected[name] = row
+				}
 			}
-			sameMaps(w.t, fmt.Sprintf("partition %d, skills of raw offset %d", partition, c.RawOffset), rows, expected)
+			for name, row := range rows {
+				if row.answers == 0 {
+					gone[name] = true
+					delete(rows, name)
+				}
+			}
+			sameMaps(w.t, fmt.Sprintf("partition %d, skills of raw offset %d", partition, m.rawOffset()), rows, expected)
+			sameMaps(w.t, fmt.Sprintf("partition %d, layers gone at raw offset %d", partition, m.rawOffset()), gone, o.gone)
 			if w.t.Failed() {
 				w.show(log)
 				return
@@ -268,9 +325,10 @@ func (w *world) verify() {
 		}
 		sameMaps(w.t, "stored skills", unordered(&restored.Skills), o.rows())
 		sameMaps(w.t, "stored sums", sumRowsOf(&restored.Sums), sumsOf(o))
+		w.t.Logf("partition %d: %d answers, %d corrected, %d learners", partition, len(o.archive), o.corrected, len(o.learners))
 		if w.persistence == w.store {
 			w.verifyNorms(partition, o)
-			w.verifyArchive(partition)
+			w.verifyArchive(partition, o)
 		}
 	}
 }
@@ -363,21 +421,37 @@ func (w *world) verifyNorms(partition int, o *oracle) {
 	sameMaps(w.t, "stored norms", got, want)
 }
 
-// verifyArchive checks that every delivered row is archived, but for repeats
-// without a revision, which may be.
-func (w *world) verifyArchive(partition int) {
+// archivedFacts is what is compared of an answer in the archive.
+type archivedFacts struct {
+	row
+	epoch                 uint32
+	gradient, information int64
+}
+
+// verifyArchive compares every answer, with what it says of its exercise.
+func (w *world) verifyArchive(partition int, o *oracle) {
 	w.t.Helper()
-	for _, c := range w.messages[partition] {
-		for i := range c.Rows {
-			if w.store.archived[c.Position(i)] {
-				continue
-			}
-			key := answerKey{c.School.At(i), c.Learner.At(i), c.AnsweredAt[i], c.EventID[i]}
-			if earliest, ok := w.store.answers[key]; !ok || earliest >= c.Position(i) || c.Revision[i] > 0 {
-				w.t.Fatalf("partition %d: raw offset %d row %d is not archived", partition, c.RawOffset, i)
+	got, want := make(map[answer.Position]archivedFacts), make(map[answer.Position]archivedFacts)
+	for _, r := range w.store.archive[partition] {
+		if _, twice := got[r.position]; twice && !r.gone {
+			w.t.Errorf("partition %d: two answers at position %d", partition, r.position)
+		}
+		if !r.gone {
+			got[r.position] = archivedFacts{r.row, r.epoch, int64(r.gradient) << 16, int64(r.information) << 16}
+		}
+	}
+	for position, a := range o.archive {
+		want[position] = archivedFacts{a.row, a.epoch, a.gradient, a.information}
+	}
+	for _, facts := range []map[answer.Position]archivedFacts{got, want} {
+		for position, f := range facts {
+			if !f.valid() { // NaN is not itself
+				f.score = -2
+				facts[position] = f
 			}
 		}
 	}
+	sameMaps(w.t, fmt.Sprintf("archive of partition %d", partition), got, want)
 }
 
 // settle works everything off, without faults, until all is durable.
@@ -421,9 +495,7 @@ func survive(t *testing.T, random *rand.Rand) {
 	for partition := range w.partitions {
 		load := newWorkload(random, 30, 60)
 		for rawOffset := range int64(40) {
-			if random.IntN(10) > 0 { // gaps in raw offsets are normal
-				w.send(partition, load.message(rawOffset, random.IntN(50)))
-			}
+			w.sendNext(partition, load, rawOffset, random.IntN(50))
 		}
 	}
 	p := w.start()

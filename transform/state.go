@@ -36,6 +36,7 @@ type Partition struct {
 	learners chunks[learner]
 	layers   chunks[layer]
 	index    layerIndex
+	vacant   vacant
 
 	items  sums
 	goals  sums
@@ -141,10 +142,10 @@ func NewPartition(parameters filter.Parameters, catalog *Catalog) *Partition {
 }
 
 // Learners returns the number of learners.
-func (p *Partition) Learners() int { return int(p.learners.n) }
+func (p *Partition) Learners() int { return int(p.learners.n) - len(p.vacant.learners) }
 
 // Layers returns the number of layers of all learners.
-func (p *Partition) Layers() int { return int(p.layers.n) }
+func (p *Partition) Layers() int { return int(p.layers.n) - len(p.vacant.layers) }
 
 // learnerOf returns the learner of a token, a new one with its overall layer
 // when the token is.
@@ -152,7 +153,11 @@ func (p *Partition) learnerOf(token answer.Token) uint32 {
 	if i, ok := p.byToken[token]; ok {
 		return i
 	}
-	i, l := p.learners.add()
+	i, vacant := takeLast(&p.vacant.learners)
+	if !vacant {
+		i, _ = p.learners.add()
+	}
+	l := p.learners.at(i)
 	*l = learner{token: token, newest: math.MinInt64}
 	l.overall = p.addLayer(i, LayerOverall, 0)
 	p.byToken[token] = i
@@ -160,7 +165,11 @@ func (p *Partition) learnerOf(token answer.Token) uint32 {
 }
 
 func (p *Partition) addLayer(owner uint32, kind Layer, key int32) uint32 {
-	i, l := p.layers.add()
+	i, vacant := takeLast(&p.vacant.layers)
+	if !vacant {
+		i, _ = p.layers.add()
+	}
+	l := p.layers.at(i)
 	*l = layer{learner: owner, kind: kind, key: key}
 	if kind != LayerOverall {
 		p.index.add(&p.layers, i)

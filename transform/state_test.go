@@ -35,6 +35,7 @@ func snapshotOf(catalog *transform.Catalog, w *workload) (*transform.Snapshot, d
 func TestApplyEqualsOracle(t *testing.T) {
 	t.Parallel()
 	w := newWorkload(newRandom(t), 60, 300)
+	w.plain = true // corrections are for the stage
 	catalog := transform.NewCatalog()
 	p, want := transform.NewPartition(filter.DefaultParameters(), catalog), newOracle()
 	second, values := snapshotOf(catalog, w)

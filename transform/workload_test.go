@@ -42,7 +42,9 @@ type workload struct {
 	now      int64 // milliseconds
 	events   uint64
 	past     []row
-	calm     bool // nothing late, no repeats, no oddities
+	epoch    uint32 // of the keys of the tokens
+	plain    bool   // no corrections
+	calm     bool   // nothing late, no repeats, no oddities
 }
 
 type simulated struct {
@@ -65,7 +67,7 @@ type row struct {
 }
 
 func newWorkload(random *rand.Rand, learners, items int) *workload {
-	w := &workload{random: random, items: items, now: 1_790_000_000_000}
+	w := &workload{random: random, items: items, now: 1_790_000_000_000, epoch: 1}
 	for i := range learners {
 		var b [16]byte
 		binary.LittleEndian.PutUint64(b[:], random.Uint64())
@@ -78,6 +80,27 @@ func newWorkload(random *rand.Rand, learners, items int) *workload {
 	return w
 }
 
+// correct makes a correction, most of them newer than the ones before.
+func (w *workload) correct(again row) row {
+	r := w.random
+	again.revision = uint32(1 + r.IntN(3))
+	again.score = 1 - again.score
+	switch r.IntN(5) {
+	case 0:
+		again.at += int64(r.IntN(2_000_000)) - 1_000_000
+	case 1:
+		for range 20 {
+			if l := &w.learners[r.IntN(len(w.learners))]; l.school == again.school {
+				again.learner = l.token
+			}
+		}
+	case 2:
+		again.exercise = w.exercise(r.IntN(w.items))
+		again.goal = fmt.Sprintf("doel-%d", r.IntN(11))
+	}
+	return again
+}
+
 func (w *workload) difficulty(item int) float64 {
 	return 1.2 * math.Sin(float64(item)*12.9898)
 }
@@ -88,9 +111,10 @@ func (w *workload) row() row {
 	if !w.calm && len(w.past) > 0 && r.IntN(12) == 0 {
 		again := w.past[r.IntN(len(w.past))]
 		switch r.IntN(8) {
-		case 0: // corrected
-			again.revision++
-			again.score = 1 - again.score
+		case 0, 2: // corrected, sometimes another time, by another learner, for another exercise
+			if !w.plain {
+				again = w.correct(again)
+			}
 		case 1: // the same id for another answer
 			again.at -= int64(r.IntN(5000))
 		}
@@ -160,6 +184,7 @@ func (w *workload) spoil(out *row) {
 // message makes one message.
 func (w *workload) message(rawOffset int64, rows int) *answer.Columns {
 	b := newColumns(rawOffset)
+	b.c.KeyEpoch = w.epoch
 	for range rows {
 		b.add(w.row())
 	}

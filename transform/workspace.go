@@ -41,6 +41,7 @@ type unit struct {
 	decoder   answer.Decoder
 	answers   answer.Columns
 	tests     answer.TestResults
+	commands  answer.Commands
 	repeat    []bool
 	skip      []bool
 	said      Evidence
@@ -54,6 +55,7 @@ const (
 	contentNothing content = iota // an empty message, or one that went to the dead letters
 	contentAnswers
 	contentTests
+	contentCommands
 )
 
 func newWorkspace() *workspace {
@@ -103,6 +105,12 @@ func (u *unit) read(m *stream.Message, rawOffset int64) error {
 		}
 		u.tests.KeyEpoch, u.tests.RawOffset = uint32(epoch), rawOffset
 		u.content = contentTests
+	case answer.SchemaCommands:
+		if err := u.decoder.Commands(m.Value, &u.commands); err != nil {
+			return &poison{ReasonMalformed, err}
+		}
+		u.commands.KeyEpoch, u.commands.RawOffset = uint32(epoch), rawOffset
+		u.content = contentCommands
 	default:
 		return &poison{ReasonSchema, errUnknownSchema}
 	}
@@ -117,6 +125,8 @@ func (u *unit) last() answer.Position {
 		rows = u.answers.Rows
 	case contentTests:
 		rows = u.tests.Rows
+	case contentCommands:
+		rows = u.commands.Rows
 	case contentNothing:
 	}
 	return answer.At(u.rawOffset, max(rows, 1)-1)

@@ -27,6 +27,7 @@ CREATE TABLE IF NOT EXISTS {{.Database}}.answers {{.OnCluster}}
     position UInt64 COMMENT 'place in the log: offset in raw times 2^20, plus row; a correction keeps that of what it corrects' CODEC(Delta, LZ4),
     evidence_gradient Int32 COMMENT 'what the answer said of its exercise, units of 2^-16: information times the difficulty used, plus the gradient there',
     evidence_information UInt16 COMMENT 'how much it said, units of 2^-16; 0 = it moved no exercise',
+    corrected UInt64 COMMENT 'place in the log of the correction that the contents come from, 0 = none',
     changed UInt64 COMMENT 'place in the log of the correction or order that wrote this row anew, 0 = as delivered',
     is_deleted UInt8 COMMENT '1 = the row has left this key; FINAL leaves it out',
     version UInt128 MATERIALIZED bitOr(bitShiftLeft(toUInt128(changed), 64), toUInt128(bitNot(position)))
@@ -68,6 +69,7 @@ CREATE TABLE IF NOT EXISTS {{.Database}}.test_results {{.OnCluster}}
     revision UInt32 COMMENT '0 = first delivery, a higher one corrects',
     source_partition UInt16 COMMENT 'partition of the topics raw and answers',
     position UInt64 COMMENT 'place in the log: offset in raw times 2^20, plus row; a correction keeps that of what it corrects' CODEC(Delta, LZ4),
+    corrected UInt64 COMMENT 'place in the log of the correction that the contents come from, 0 = none',
     changed UInt64 COMMENT 'place in the log of the correction or order that wrote this row anew, 0 = as delivered',
     is_deleted UInt8 COMMENT '1 = the row has left this key; FINAL leaves it out',
     version UInt128 MATERIALIZED bitOr(bitShiftLeft(toUInt128(changed), 64), toUInt128(bitNot(position)))
@@ -125,13 +127,26 @@ CREATE TABLE IF NOT EXISTS {{.Database}}.departed {{.OnCluster}}
     position UInt64 COMMENT 'place in the log of the order' CODEC(Delta, LZ4),
     school LowCardinality(String) COMMENT 'BRIN and vestiging',
     into FixedString(16) COMMENT 'token that took everything over, zeros = it was erased',
-    purged UInt8 COMMENT '1 = its rows are off the disk',
+    purged UInt8 COMMENT '0 = its rows may be on the disk, 1 = they are being taken off, 2 = they are off',
     written_at DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'when this row was written'
 )
 ENGINE = {{engine "ReplacingMergeTree" "departed" "purged"}}
 ORDER BY (partition, learner, position)
 {{settings}}
 COMMENT 'Tokens that have left: what is under them with a lower position is gone'
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+CREATE TABLE IF NOT EXISTS {{.Database}}.vacated {{.OnCluster}}
+(
+    partition UInt16 COMMENT 'partition of the log',
+    learner FixedString(16) COMMENT 'token for the purpose analytics',
+    answered_ms UInt64 COMMENT 'newest moment of an answer that a correction took away, milliseconds since 1970'
+)
+ENGINE = {{engine "ReplacingMergeTree" "vacated" "answered_ms"}}
+ORDER BY (partition, learner)
+{{settings}}
+COMMENT 'Until when a learner was seen to answer by rows that have left: only what is newer can be no repeat'
 -- +goose StatementEnd
 
 -- +goose StatementBegin

@@ -1,0 +1,121 @@
+package transform
+
+import (
+	"context"
+	"errors"
+
+	"github.com/leerstroom/leerstroom/internal/answer"
+)
+
+// A message that corrects answers, or that orders what becomes of learners,
+// changes what is durable already: it is an amendment. All before it is made
+// durable first; what it does is computed from the archive as it was before it,
+// and written before the next message is looked at.
+
+// LearnerName names a learner of a school in the archive.
+type LearnerName struct {
+	School  string
+	Learner answer.Token
+}
+
+// EventName names an answer in the archive, whoever gave it and whenever.
+type EventName struct {
+	School string
+	ID     answer.EventID
+}
+
+// Found is a row of the archive under one primary key.
+type Found struct {
+	Lookup
+	Position  answer.Position
+	Revision  uint32
+	Corrected answer.Position // of the correction that the contents come from, 0 = as delivered
+	Changed   answer.Position // of the message that wrote the row anew, 0 = as delivered
+	Gone      bool            // the row has left this key
+}
+
+// ArchivedAnswers are rows of the archive with what they said, in the order of
+// their positions. EventID, KeyEpoch and RawOffset of the columns are empty.
+type ArchivedAnswers struct {
+	answer.Columns
+	Position []answer.Position
+	Epoch    []uint32 // of the key that made the token
+	Evidence
+}
+
+// Replacement puts a row of a message in the place of an answer.
+type Replacement struct {
+	Row      int
+	Position answer.Position // of the answer that is replaced, which stays
+	Fresh    bool            // the answer came with the same message
+}
+
+// Left is a row that leaves its primary key for another.
+type Left struct {
+	Lookup
+	Position answer.Position
+}
+
+// Rescored is what an archived answer says since its learner was learnt anew.
+type Rescored struct {
+	Position    answer.Position
+	Gradient    int32
+	Information uint16
+}
+
+// Departure says where everything under a token goes; Into is zero when it goes
+// nowhere.
+type Departure struct {
+	LearnerName
+	Into     answer.Token
+	KeyEpoch uint32 // that made Into
+}
+
+// Amendment is what a message changes that has corrections or orders in it. The
+// states in it are those after the message; Durable is not used. Following it
+// again, or a part of it, changes nothing.
+type Amendment struct {
+	Checkpoint
+	Order     answer.Position // of the first row of the message: version of what is written anew
+	RawOffset int64
+
+	// Rows of the message, when they are answers: those not to skip are new.
+	Answers  *answer.Columns
+	Skip     []bool
+	Said     *Evidence
+	Replaced []Replacement
+
+	// Orders of the message, when it is one of commands.
+	Commands   int
+	Departures []Departure
+
+	Left     []Left
+	Learners []LearnerName // whose rows were learnt anew and stay under their token
+	Rescored []Rescored
+
+	// SumsDone says that the durable sums hold the message already. They are
+	// written first and as a whole, so that what is in the archive tells how to
+	// change them until they are, and is not asked afterwards.
+	SumsDone bool
+}
+
+// ErrAmended reports that somebody else has amended the sums of a partition by
+// the same message while it was computed.
+var ErrAmended = errors.New("another worker has amended the partition")
+
+// amender is the part of Persistence that amendments need.
+type amender interface {
+	// FindAnswers returns the newest row of every primary key under some event
+	// ids, those that have left it too. All that was archived before must be
+	// durable.
+	FindAnswers(ctx context.Context, partition int, events []EventName) ([]Found, error)
+	// LearnerAnswers returns the answers of some learners before a position.
+	LearnerAnswers(ctx context.Context, partition int, learners []LearnerName, before answer.Position) (*ArchivedAnswers, error)
+	// Amend makes an amendment durable: sums and norms as a whole, then the
+	// archive with what comes before what goes, then skills, then progress. When
+	// the sums were amended by the same message since they were restored, it
+	// returns ErrAmended and has changed nothing.
+	Amend(ctx context.Context, a *Amendment) error
+	// Purge takes the rows of departed tokens off the disk. It may take long.
+	Purge(ctx context.Context) error
+}
