@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -273,10 +274,14 @@ func TestOneSlowPartitionDoesNotStopOthers(t *testing.T) {
 func TestUnacknowledgedCountsAsNothing(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, Config{})
-	r.topic.hold = func(context.Context, int) error { return errors.New("kafka is away") }
-	got := r.post("/v1/answers", strings.NewReader(answerLine("b-1", "12AB00")+"x\n"))
-	if got.Status != 503 || got.Code != "not_stored" || got.Accepted != 0 || got.Header.Get("Retry-After") == "" {
-		t.Errorf("reply = %+v, want 503 not_stored", got)
+	for _, away := range []error{errors.New("kafka is away"), fmt.Errorf("read from kafka: %w", os.ErrDeadlineExceeded)} {
+		r.topic.mu.Lock()
+		r.topic.hold = func(context.Context, int) error { return away }
+		r.topic.mu.Unlock()
+		got := r.post("/v1/answers", strings.NewReader(answerLine("b-1", "12AB00")+"x\n"))
+		if got.Status != 503 || got.Code != "not_stored" || got.Accepted != 0 || got.Header.Get("Retry-After") == "" {
+			t.Errorf("%v: reply = %+v, want 503 not_stored", away, got)
+		}
 	}
 	// Two partitions, one of which fails.
 	failing := (*r.connector.schools.Load())["bingel"]["12AB01"]

@@ -154,16 +154,17 @@ func (c *Connector) problemOf(r *http.Request, err error) *access.Problem {
 		return c.tooLarge("decompression_ratio", fmt.Sprintf("a body decompresses to at most %d times its size", c.config.MaxRatio))
 	case errors.Is(err, errEncoding):
 		return &access.Problem{Status: http.StatusBadRequest, Code: "bad_encoding", Detail: "the body is not what its content encoding says"}
+	// Before deadlines: that of a connection to Kafka is not the sender's.
+	case errors.Is(err, errNotAcknowledged):
+		c.logger.ErrorContext(r.Context(), "raw message not acknowledged", "error", err)
+		return &access.Problem{Status: http.StatusServiceUnavailable, Code: "not_stored", RetryAfter: 5 * time.Second,
+			Detail: "nothing of this request counts as accepted: send it again"}
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return &access.Problem{Status: http.StatusRequestTimeout, Code: "too_slow", Detail: fmt.Sprintf("a body is to be sent within %v", c.config.RequestTimeout)}
 	case errors.Is(err, errBusy):
 		return &access.Problem{Status: http.StatusServiceUnavailable, Code: "busy", RetryAfter: 2 * time.Second}
 	case errors.Is(err, errClosed):
 		return &access.Problem{Status: http.StatusServiceUnavailable, Code: "stopping", RetryAfter: 5 * time.Second}
-	case errors.Is(err, errNotAcknowledged):
-		c.logger.ErrorContext(r.Context(), "raw message not acknowledged", "error", err)
-		return &access.Problem{Status: http.StatusServiceUnavailable, Code: "not_stored", RetryAfter: 5 * time.Second,
-			Detail: "nothing of this request counts as accepted: send it again"}
 	}
 	return &access.Problem{Status: http.StatusBadRequest, Code: "body_unreadable"}
 }

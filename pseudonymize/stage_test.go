@@ -359,3 +359,24 @@ func TestWrongKeysetStopsTheStage(t *testing.T) {
 		t.Errorf("Idle with a readable keyset = %v, want %v", err, keyring.ErrReadable)
 	}
 }
+
+// TestHoleInRawStopsThePartition leaves out a message of raw: positions would
+// name other rows from there on, so nothing is passed on.
+func TestHoleInRawStopsThePartition(t *testing.T) {
+	t.Parallel()
+	r := repeat(t)
+	d := deploy(t)
+	d.push(t, r, thePart, 3)
+	messages := d.read(t, d.topics.Raw, thePart)
+	h := d.stage(t).Handler(thePart)
+	_, err := h.Start(t.Context(), &stream.Assignment{Topic: d.topics.Raw, Partition: thePart, Committed: -1})
+	must(t, err)
+	defer h.Stop()
+	if err := h.Handle(t.Context(), []stream.Message{messages[0], messages[2]}); err == nil || !strings.Contains(err.Error(), "hole") {
+		t.Errorf("Handle with a hole = %v, want an error that says so", err)
+	}
+	if n := len(d.read(t, d.topics.Answers, thePart)); n != 0 {
+		t.Errorf("%d messages were passed on", n)
+	}
+	must(t, h.Handle(t.Context(), messages))
+}

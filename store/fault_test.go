@@ -394,3 +394,46 @@ func TestErrorsHoldNoValues(t *testing.T) {
 		t.Errorf("the log quotes a value: %s", log.String())
 	}
 }
+
+// TestTooManyParts lets ClickHouse refuse an insert because a table has too many
+// parts. That passes with time, so the insert is tried until it is in.
+func TestTooManyParts(t *testing.T) {
+	t.Parallel()
+	var log lockedBuffer
+	s := openStore(t, func(c *store.Config) {
+		c.MaxDelay, c.Logger = 10*time.Millisecond, slog.New(slog.NewTextHandler(&log, nil))
+	})
+	change := func(statement string) {
+		enginetest.Execute(t, s.connection, strings.ReplaceAll(statement, "{table}", s.table("answers")))
+	}
+	change("SYSTEM STOP MERGES {table}")
+	w := newWorkload(23, 1)
+	write(t, s, 0, w.message(0, 50), nil)
+	change("ALTER TABLE {table} MODIFY SETTING parts_to_throw_insert = 1")
+	second := w.message(0, 50)
+	if err := s.Archive(t.Context(), 0, second, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	call, outcome := durable()
+	if err := s.Checkpoint(t.Context(), &transform.Checkpoint{Position: second.Position(49), Durable: call}); err != nil {
+		t.Fatal(err)
+	}
+	enginetest.Eventually(t, time.Minute, "ClickHouse refuses the insert", func() error {
+		if !strings.Contains(log.String(), "TOO_MANY_PARTS") {
+			return errors.New("it has not")
+		}
+		return nil
+	})
+	select {
+	case err := <-outcome:
+		t.Fatalf("durable (%v) while ClickHouse refuses", err)
+	default:
+	}
+	change("ALTER TABLE {table} RESET SETTING parts_to_throw_insert")
+	if err := <-outcome; err != nil {
+		t.Fatal(err)
+	}
+	if n := s.number(t, "SELECT count() FROM "+s.table("answers")); n != 100 {
+		t.Errorf("%d answers, want 100", n)
+	}
+}

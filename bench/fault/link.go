@@ -22,6 +22,7 @@ type link struct {
 	theirs   []byte
 
 	mu        sync.Mutex
+	spoil     func(reply []byte) // changes replies of a broker; may be nil
 	change    *sync.Cond
 	stalled   bool          // nothing passes, and nothing says so
 	delay     time.Duration // before each piece
@@ -162,6 +163,11 @@ func (l *link) reply(from io.Reader, buffer []byte) ([]byte, error) {
 	if n, err := io.ReadFull(from, buffer[4:]); err != nil {
 		return buffer[:4+n], err
 	}
+	l.mu.Lock()
+	if l.spoil != nil {
+		l.spoil(buffer[4:])
+	}
+	l.mu.Unlock()
 	for rest := buffer; ; {
 		at := bytes.Index(rest, l.theirs)
 		if at < 0 {
