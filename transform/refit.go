@@ -308,9 +308,9 @@ func (r *Refit) trainHead() {
 }
 
 // pupilSkill is the skill of one learner while the head is trained.
-type pupilSkill map[layerKey]*pupilLayer
+type pupilSkill map[pupilKey]*pupilLayer
 
-type layerKey struct {
+type pupilKey struct {
 	layer Layer
 	key   string
 }
@@ -323,10 +323,10 @@ type pupilLayer struct {
 func newPupilSkill() pupilSkill { return make(pupilSkill) }
 
 func (s pupilSkill) layer(layer Layer, key string) *pupilLayer {
-	l := s[layerKey{layer, key}]
+	l := s[pupilKey{layer, key}]
 	if l == nil {
 		l = &pupilLayer{}
-		s[layerKey{layer, key}] = l
+		s[pupilKey{layer, key}] = l
 	}
 	return l
 }
