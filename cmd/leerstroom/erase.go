@@ -283,6 +283,9 @@ func (e *erasure) purge(ctx context.Context, c *certificate, tombstone *vault.To
 	if c.RowsLeft > 0 {
 		return fmt.Errorf("%d rows of the learner are in the store after it had followed: run leerstroom fsck", c.RowsLeft)
 	}
+	if err := persistence.Purge(ctx); err != nil {
+		return err
+	}
 	if c.RegistryBelow, err = e.identities.TrimLog(ctx, e.partition); err != nil {
 		return err
 	}

@@ -126,12 +126,17 @@ func (d *deployment) rotateKeys(ctx context.Context, detach bool, out, progressT
 	if err != nil {
 		return err
 	}
+	bars := newProgress(progressTo)
+	defer bars.close()
 	left, err := s.left(ctx, s.ring.Primary())
+	if err == nil && len(left) > 0 {
+		if detach {
+			return fmt.Errorf("%w: %s; wait for it (leerstroom keys status)", errUnfinished, left[0])
+		}
+		err = s.await(ctx, s.ring.Primary(), bars) // orders of before come first
+	}
 	if err != nil {
 		return err
-	}
-	if len(left) > 0 {
-		return fmt.Errorf("%w: %s; wait for it (leerstroom keys status)", errUnfinished, left[0])
 	}
 	epoch, err := s.ring.Rotate()
 	if err != nil {
@@ -141,8 +146,6 @@ func (d *deployment) rotateKeys(ctx context.Context, detach bool, out, progressT
 	if detach {
 		return nil
 	}
-	bars := newProgress(progressTo)
-	defer bars.close()
 	if err := s.await(ctx, epoch, bars); err != nil {
 		return err
 	}
