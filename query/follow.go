@@ -120,6 +120,7 @@ func (m *ReadModel) load(ctx context.Context, client *stream.Client, skills stri
 				return fmt.Errorf("load skills of partition %d: %w", partition, err)
 			}
 			m.ApplySkills(&restored.Skills)
+			m.Forget(restored.Departed)
 			raise(&m.applied[partition], restored.RawOffset)
 			from[partition], _, err = transform.SkillsFrom(ctx, client, skills, partition, &restored)
 			return err

@@ -31,7 +31,7 @@ func (m *ReadModel) Group(school, group string) []answer.Token {
 		shard.mu.RLock()
 		l := shard.slot(uint32(r) / learnerShards)
 		// It may have moved since the list was copied.
-		if l.school == s && l.group == g {
+		if !l.token.IsZero() && l.school == s && l.group == g {
 			tokens = append(tokens, l.token)
 		}
 		shard.mu.RUnlock()

@@ -114,6 +114,7 @@ type learnerShard struct {
 	index  map[answer.Token]uint32
 	chunks []*[learnerChunk]learner
 	count  uint32
+	vacant []uint32 // slots below count that nobody has
 	// estimates is memory of who holds the lock for writing.
 	estimates []filter.Estimate
 	_         [64]byte // the next lock lies in another cache line
@@ -153,14 +154,26 @@ func (s *learnerShard) slot(slot uint32) *learner {
 // create makes the learner of a token. The caller holds the lock for writing.
 func (s *learnerShard) create(t answer.Token) (*learner, uint32) {
 	slot := s.count
-	if slot%learnerChunk == 0 {
-		s.chunks = append(s.chunks, new([learnerChunk]learner))
+	if n := len(s.vacant); n > 0 {
+		slot, s.vacant = s.vacant[n-1], s.vacant[:n-1]
+	} else {
+		if slot%learnerChunk == 0 {
+			s.chunks = append(s.chunks, new([learnerChunk]learner))
+		}
+		s.count++
 	}
-	s.count++
 	s.index[t] = slot
 	l := s.slot(slot)
 	l.token = t
 	return l, slot
+}
+
+// remove takes the learner of a token away; the slot is used again. The caller
+// holds the lock for writing.
+func (s *learnerShard) remove(t answer.Token, slot uint32) {
+	delete(s.index, t)
+	*s.slot(slot) = learner{}
+	s.vacant = append(s.vacant, slot)
 }
 
 func (l *learners) len() int {
@@ -168,7 +181,7 @@ func (l *learners) len() int {
 	for i := range l.shards {
 		s := &l.shards[i]
 		s.mu.RLock()
-		total += int(s.count)
+		total += int(s.count) - len(s.vacant)
 		s.mu.RUnlock()
 	}
 	return total
@@ -206,18 +219,29 @@ func (g *groups) of(key groupKey) []ref {
 	return slices.Clone(g.members[key])
 }
 
+// leave takes a learner out of a group.
+func (g *groups) leave(r ref, from groupKey) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.take(r, from)
+}
+
+func (g *groups) take(r ref, from groupKey) {
+	list := g.members[from]
+	if i := slices.Index(list, r); i >= 0 {
+		list[i] = list[len(list)-1]
+		g.members[from] = list[:len(list)-1]
+	}
+	if len(g.members[from]) == 0 {
+		delete(g.members, from)
+	}
+}
+
 func (g *groups) move(r ref, from, to groupKey, known bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if known {
-		list := g.members[from]
-		if i := slices.Index(list, r); i >= 0 {
-			list[i] = list[len(list)-1]
-			g.members[from] = list[:len(list)-1]
-		}
-		if len(g.members[from]) == 0 {
-			delete(g.members, from)
-		}
+		g.take(r, from)
 	}
 	g.members[to] = append(g.members[to], r)
 }

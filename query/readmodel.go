@@ -3,6 +3,7 @@ package query
 import (
 	"log/slog"
 	"math"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -129,17 +130,75 @@ func (m *ReadModel) applyLearner(rows *transform.SkillRows, first, last int) {
 	l, slot := s.find(token)
 	known := l != nil
 	if !known {
+		if !slices.ContainsFunc(rows.Answers[first:last], func(n uint32) bool { return n > 0 }) {
+			return // gone, and never known
+		}
 		l, slot = s.create(token)
 	}
 	before := groupKey{l.school, l.group}
 	yearGroup := l.yearGroup
 	for i := first; i < last; i++ {
-		m.applyRow(l, rows, i)
+		if rows.Answers[i] == 0 {
+			m.dropLayer(l, rows, i)
+		} else {
+			m.applyRow(l, rows, i)
+		}
+	}
+	if len(l.layers) == 0 {
+		m.groups.leave(refOf(shard, slot), before)
+		s.remove(token, slot)
+		return
 	}
 	s.estimates = m.estimates(l, s.estimates[:0], time.Time{})
 	m.count(l, yearGroup, s.estimates)
 	if after := (groupKey{l.school, l.group}); !known || before != after {
 		m.groups.move(refOf(shard, slot), before, after, known)
+	}
+}
+
+// dropLayer takes a layer away that a learner has no longer.
+func (m *ReadModel) dropLayer(l *learner, rows *transform.SkillRows, i int) {
+	key := uint32(0)
+	switch rows.Layer[i] {
+	case transform.LayerSubject:
+		key = m.catalogue.subject(rows.Key[i]).index
+	case transform.LayerGoal:
+		key = m.catalogue.goal(rows.Key[i], rows.Subject[i]).index
+	}
+	target := l.find(rows.Layer[i], key)
+	if target == nil || rows.Position[i] <= target.position {
+		return
+	}
+	m.takeOut(l, target)
+	last := len(l.layers) - 1
+	*target = l.layers[last]
+	l.layers = l.layers[:last]
+}
+
+// takeOut takes a layer out of the norm histogram that counts it.
+func (m *ReadModel) takeOut(l *learner, inner *layer) {
+	if inner.at.bin == unplaced {
+		return
+	}
+	h := m.domainOf(inner).norm(l.yearGroup)
+	h.add(inner.at, -1)
+	h.touch(l.token.Bytes()[1])
+}
+
+// Forget takes learners away who have left by a position.
+func (m *ReadModel) Forget(departed []transform.Departed) {
+	for _, d := range departed {
+		shard := shardOf(d.Learner)
+		s := &m.learners.shards[shard]
+		s.mu.Lock()
+		if l, slot := s.find(d.Learner); l != nil && l.position < d.Position {
+			for i := range l.layers {
+				m.takeOut(l, &l.layers[i])
+			}
+			m.groups.leave(refOf(shard, slot), groupKey{l.school, l.group})
+			s.remove(d.Learner, slot)
+		}
+		s.mu.Unlock()
 	}
 }
 

@@ -9,12 +9,12 @@ import (
 
 // replacedBlock are rows of the table answers that take the place of others.
 type replacedBlock struct {
-	answersBlock
+	*answersBlock
 	corrected, changed proto.ColUInt64
 }
 
 func newReplacedBlock(database string) *replacedBlock {
-	b := &replacedBlock{answersBlock: *newAnswersBlock(database)}
+	b := &replacedBlock{answersBlock: newAnswersBlock(database)}
 	b.block = newBlock(database, "answers", append(b.answerColumns(), column("corrected", &b.corrected), column("changed", &b.changed))...)
 	return b
 }

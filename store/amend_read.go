@@ -13,7 +13,7 @@ import (
 
 // findAnswers reads all answers' ids of the schools, which come first in the
 // primary key: a school has some 100 granules of them a year.
-const findAnswers = `SELECT toString(school) AS school_code, learner, toUnixTimestamp64Milli(answered_at) AS at, id AS event,
+const findAnswers = `SELECT CAST(school, 'String') AS school_code, learner, toUnixTimestamp64Milli(answered_at) AS at, id AS event,
 	newest.1 AS place, newest.2 AS revision_number, newest.3 AS corrected_at, newest.4 AS changed_at, newest.5 AS gone
 FROM (
 	SELECT school, learner, answered_at, id, argMax((position, revision, corrected, changed, is_deleted), version) AS newest

@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"database/sql"
+	"log/slog"
 	"testing"
 	"time"
 
@@ -53,6 +54,7 @@ func openStoreOn(t testing.TB, connection engine.ClickHouse, change func(*store.
 		t.Fatal(err)
 	}
 	config := configOf(connection)
+	config.Logger = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	if change != nil {
 		change(&config)
 	}

@@ -253,9 +253,9 @@ func (r *run) exchange(a *amendment) error {
 	for _, name := range a.affected {
 		tokens = append(tokens, name.Learner)
 	}
-	stays := make(map[layerKey]bool, a.rows.Len())
+	stays := make(map[learnerLayer]bool, a.rows.Len())
 	for i := range a.rows.Len() {
-		stays[layerKey{a.rows.Learner[i], a.rows.Layer[i], a.rows.Key[i]}] = true
+		stays[learnerLayer{a.rows.Learner[i], a.rows.Layer[i], a.rows.Key[i]}] = true
 	}
 	layers, newest := r.state.layersOf(tokens), make(map[answer.Token]int64)
 	for _, token := range tokens {
@@ -264,7 +264,7 @@ func (r *run) exchange(a *amendment) error {
 		}
 		for _, number := range layers[token] {
 			l := r.state.layers.at(number)
-			if !stays[layerKey{token, l.kind, r.state.layerKey(l)}] {
+			if !stays[learnerLayer{token, l.kind, r.state.layerKey(l)}] {
 				r.state.appendGone(&a.skills, l, a.position)
 			}
 		}
@@ -281,7 +281,7 @@ func (r *run) exchange(a *amendment) error {
 	return nil
 }
 
-type layerKey struct {
+type learnerLayer struct {
 	learner answer.Token
 	layer   Layer
 	key     string
@@ -312,7 +312,7 @@ func (r *run) attachAll(a *amendment, rows *SkillRows, newest map[answer.Token]i
 // together brings the rows of a learner together, and leaves out that a layer is
 // gone when the same message brings it back.
 func together(rows *SkillRows) SkillRows {
-	lives := make(map[layerKey]bool, rows.Len())
+	lives := make(map[learnerLayer]bool, rows.Len())
 	places := make(map[answer.Token][]int)
 	var order []answer.Token
 	for i, token := range rows.Learner {
@@ -321,13 +321,13 @@ func together(rows *SkillRows) SkillRows {
 		}
 		places[token] = append(places[token], i)
 		if rows.Answers[i] > 0 {
-			lives[layerKey{token, rows.Layer[i], rows.Key[i]}] = true
+			lives[learnerLayer{token, rows.Layer[i], rows.Key[i]}] = true
 		}
 	}
 	var sorted SkillRows
 	for _, token := range order {
 		for _, i := range places[token] {
-			if rows.Answers[i] > 0 || !lives[layerKey{token, rows.Layer[i], rows.Key[i]}] {
+			if rows.Answers[i] > 0 || !lives[learnerLayer{token, rows.Layer[i], rows.Key[i]}] {
 				sorted.Append(rows, i)
 			}
 		}
