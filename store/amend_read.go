@@ -52,9 +52,10 @@ func (s *Store) FindAnswers(ctx context.Context, partition int, events []transfo
 				{Name: "event", Data: &event}, {Name: "place", Data: &place}, {Name: "revision_number", Data: &revision},
 				{Name: "corrected_at", Data: &correctedAt}, {Name: "changed_at", Data: &changedAt}, {Name: "gone", Data: &gone}},
 			OnResult: func(_ context.Context, block proto.Block) error {
+				tokens := tokensOf(learner)
 				for i := range block.Rows {
 					found = append(found, transform.Found{
-						Lookup:   transform.Lookup{School: code.Row(i), Learner: answer.MintToken(learner[i]), AnsweredAt: at[i], ID: event[i]},
+						Lookup:   transform.Lookup{School: code.Row(i), Learner: tokens[i], AnsweredAt: at[i], ID: event[i]},
 						Position: answer.Position(place[i]), Revision: revision[i], Corrected: answer.Position(correctedAt[i]),
 						Changed: answer.Position(changedAt[i]), Gone: gone[i] == 1})
 				}
@@ -137,8 +138,7 @@ func (r *archivedResult) results() proto.Results {
 
 func (r *archivedResult) appendTo(rows *transform.ArchivedAnswers) {
 	rows.Rows += len(r.learner)
-	for i := range r.learner {
-		token := answer.MintToken(r.learner[i])
+	for i, token := range tokensOf(r.learner) {
 		code, ok := r.codes[token]
 		if !ok {
 			code = int32(len(rows.Learner.Values))

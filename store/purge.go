@@ -90,9 +90,9 @@ func (s *Store) loadDeparted(ctx context.Context, partition int) ([]transform.De
 			Body:       s.fill("SELECT learner, max(position) AS newest FROM {db}.departed WHERE partition = {partition:UInt16} GROUP BY learner"),
 			Parameters: ofPartition(partition),
 			Result:     proto.Results{{Name: "learner", Data: &learner}, {Name: "newest", Data: &position}},
-			OnResult: func(_ context.Context, block proto.Block) error {
-				for i := range block.Rows {
-					departed = append(departed, transform.Departed{Learner: answer.MintToken(learner[i]), Position: answer.Position(position[i])})
+			OnResult: func(context.Context, proto.Block) error {
+				for i, token := range tokensOf(learner) {
+					departed = append(departed, transform.Departed{Learner: token, Position: answer.Position(position[i])})
 				}
 				return nil
 			},
@@ -112,9 +112,9 @@ func (s *Store) loadVacated(ctx context.Context, partition int) ([]transform.Vac
 			Body:       s.fill("SELECT learner, answered_ms FROM {db}.vacated FINAL WHERE partition = {partition:UInt16}"),
 			Parameters: ofPartition(partition),
 			Result:     proto.Results{{Name: "learner", Data: &learner}, {Name: "answered_ms", Data: &newest}},
-			OnResult: func(_ context.Context, block proto.Block) error {
-				for i := range block.Rows {
-					vacated = append(vacated, transform.Vacated{Learner: answer.MintToken(learner[i]), AnsweredAt: int64(newest[i])})
+			OnResult: func(context.Context, proto.Block) error {
+				for i, token := range tokensOf(learner) {
+					vacated = append(vacated, transform.Vacated{Learner: token, AnsweredAt: int64(newest[i])})
 				}
 				return nil
 			},
