@@ -55,16 +55,16 @@ func TestWorkers(t *testing.T) {
 			w.persistence = openStore(t)
 			for partition := range w.partitions {
 				load := newWorkload(w.random, 30, 80)
-				for rawOffset := range int64(59) {
+				for rawOffset := range int64(23) {
 					w.sendNext(partition, load, rawOffset, 1+w.random.IntN(80))
 				}
-				w.send(partition, load.message(59, 10))
+				w.send(partition, load.message(23, 10))
 			}
 			stop := w.consume(workers)
-			w.await("half of the log", 25)
+			w.await("half of the log", 10)
 			stop()
 			stop = w.consume(workers)
-			w.await("the log", 60)
+			w.await("the log", 24)
 			stop()
 			w.verify()
 		})
@@ -114,7 +114,7 @@ func (w *world) consume(workers int) (stop func()) {
 // await waits until the store has so many messages of every partition.
 func (w *world) await(what string, messages int64) {
 	w.t.Helper()
-	enginetest.Eventually(w.t, 2*time.Minute, "store "+what, func() error {
+	enginetest.Eventually(w.t, 5*time.Minute, "store "+what, func() error {
 		for partition := range w.partitions {
 			restored, err := w.persistence.Restore(w.t.Context(), partition)
 			if err != nil {

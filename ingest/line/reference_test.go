@@ -479,7 +479,7 @@ var atoms = []string{`"`, `\`, `,`, `:`, `{`, `}`, `[`, `]`, `null`, `true`, `0`
 // LEERSTROOM_SEED repeats it.
 func TestDamagedLinesAgainstReference(t *testing.T) {
 	t.Parallel()
-	seed := uint64(time.Now().UnixNano())
+	seed := uint64(1)
 	if text := os.Getenv("LEERSTROOM_SEED"); text != "" {
 		var err error
 		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
