@@ -3,12 +3,15 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/leerstroom/leerstroom/internal/engine"
 	"github.com/leerstroom/leerstroom/internal/engine/enginetest"
@@ -175,4 +178,62 @@ func TestRosterCommands(t *testing.T) {
 	if code, out, errs := called(t, "", "keys", "status", "--data", data, "--prove"); code != 0 || !strings.Contains(out, "nothing depends on an epoch before 1") {
 		t.Errorf("keys status --prove = %d\n%s%s", code, out, errs)
 	}
+}
+
+// TestALearnersIdentityChanges goes the whole way on a running system: answers
+// under two identifiers that nobody knows, a roster that makes them one learner,
+// an erasure, a rotation and the retirement of the old key. fsck finds every
+// answer where it belongs.
+func TestALearnersIdentityChanges(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, newPopulation(t, 1, 4))
+	school := slices.Sorted(maps.Keys(s.population.Authorisations()))[0]
+	s.up()
+	publisher := s.population.Authorisations()[school][0]
+	var body bytes.Buffer
+	for _, learner := range []string{"L-1", "L-2", "L-3"} {
+		for i := range 3 {
+			s.line(&body, map[string]any{"id": fmt.Sprint(learner, "-", i), "publisher": publisher, "school": school,
+				"learner": map[string]string{"scheme": "las", "value": learner}, "group": "5A", "year_group": 5, "exercise": fmt.Sprint("o", i), "goal": "optellen",
+				"subject": "rekenen", "kind": "practice", "score": 1, "attempt": 1, "answered_at": time.Now().Add(time.Duration(i-9) * time.Hour).Format(time.RFC3339)})
+		}
+	}
+	s.post(&hunt{t: s.t}, "/v1/answers", s.publishers[publisher], body.Bytes())
+	flags := []string{"--data", s.data(), "--config", s.config()}
+	must := func(args ...string) string { t.Helper(); return s.must(append(args, flags...)...) }
+	clean := func(when string) {
+		t.Helper()
+		if report := must("fsck"); strings.Contains(report, "DIFF") {
+			t.Errorf("fsck finds differences %s:\n%s", when, report)
+		}
+	}
+	clean("after the answers")
+	roster := filepath.Join(t.TempDir(), "roster.csv")
+	if err := os.WriteFile(roster, []byte("las;publisher:"+publisher+"\nL-1;x-1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out := must("roster", "import", roster, "--school", school); !strings.Contains(out, "line 2: linked") {
+		t.Errorf("roster import prints %s", out)
+	}
+	must("roster", "merge", "--school", school, "--from", "las:L-2", "--into", "las:L-1")
+	enginetest.Eventually(t, 2*time.Minute, "the answers of both are those of one learner", func() error {
+		if n := s.count(t, "departed FINAL"); n != 1 {
+			return fmt.Errorf("%d tokens have gone", n)
+		}
+		return nil
+	})
+	clean("after a merge")
+	out := must("erase", "--school", school, "--alias", "las:L-3")
+	if !strings.Contains(out, "rows left           0") || s.count(t, "answers FINAL") != 6 {
+		t.Errorf("an erasure leaves %d answers, want 6, and prints\n%s", s.count(t, "answers FINAL"), out)
+	}
+	clean("after an erasure")
+	must("keys", "rotate")
+	must("keys", "status", "--prove")
+	must("keys", "retire", "1")
+	if n := s.count(t, "answers FINAL WHERE key_epoch = 2"); n != 6 {
+		t.Errorf("%d answers are under the new epoch, want 6", n)
+	}
+	clean("after a rotation")
+	s.terminate()
 }

@@ -73,6 +73,12 @@ func TestReadme(t *testing.T) {
 	if got := strings.TrimSpace(string(s.post(hunt, "/v1/answers", keys["publisher"], []byte(between(t, readme, "<<'NDJSON'\n", "NDJSON\n"))))); !sameJSON(t, got, want) {
 		t.Errorf("reply to the README's answer = %s, README says %s", got, want)
 	}
+	roster := filepath.Join(s.directory, "roster.csv")
+	if err := os.WriteFile(roster, []byte(between(t, readme, "<<'CSV'\n", "CSV\n")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	arguments := strings.Fields(between(t, readme, "roster import roster.csv ", " --data data"))
+	s.must(append([]string{"roster", "import", roster, "--data", s.data(), "--config", s.config()}, arguments...)...)
 	question := []byte(between(t, readme, "-d '", "'"))
 	var reply struct{ Tokens []*string }
 	enginetest.Eventually(t, time.Minute, "the learner has a token and percentiles", func() error {
