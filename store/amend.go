@@ -208,12 +208,14 @@ func (m *amending) leave(ctx context.Context) error {
 
 func (m *amending) skills(ctx context.Context) error {
 	departed, skills := newDepartedBlock(m.store.config.Database), newSkillsBlock(m.store.config.Database)
-	departed.append(m.a)
-	if err := m.insert(ctx, &departed.block); err != nil {
+	// One block tells that a learner left its token and arrived at another. What is
+	// hidden by departed before that is lost to whoever restores in between.
+	skills.append(m.a.Partition, &m.a.Skills, 0, m.a.Skills.Len())
+	if err := m.insert(ctx, &skills.block); err != nil {
 		return err
 	}
-	skills.append(m.a.Partition, &m.a.Skills, 0, m.a.Skills.Len())
-	return m.insert(ctx, &skills.block)
+	departed.append(m.a)
+	return m.insert(ctx, &departed.block)
 }
 
 func (m *amending) progress(ctx context.Context) error {
