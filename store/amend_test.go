@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/leerstroom/leerstroom/internal/answer"
+	"github.com/leerstroom/leerstroom/store"
 	"github.com/leerstroom/leerstroom/transform"
 )
 
@@ -94,6 +95,36 @@ func testOrders(t *testing.T, s testStore, c *answer.Columns) {
 	if err != nil || len(restored.Departed) != 2 || token == ([16]byte{}) {
 		t.Errorf("Restore = %d departed, %v, want 2", len(restored.Departed), err)
 	}
+}
+
+// TestAmendHidesNobodyTooEarly fails where the skills are written: a learner who
+// is not at the new token yet must not have left the old one.
+func TestAmendHidesNobodyTooEarly(t *testing.T) {
+	t.Parallel()
+	s := openStore(t, quick)
+	c := newWorkload(5, 1).message(0, 10)
+	into := answer.MintToken([16]byte{9, 9})
+	orders := &transform.Amendment{Order: answer.At(1, 0), RawOffset: 1, Commands: 1, Departures: []transform.Departure{
+		{LearnerName: transform.LearnerName{School: c.School.At(0), Learner: c.Learner.At(0)}, Into: into, KeyEpoch: 2}}}
+	orders.Position = orders.Order
+	orders.Skills.AppendRange(oneSkill(into, orders.Order), 0, 1)
+	s.execute(t, "ALTER TABLE "+s.table("skills")+" RENAME COLUMN fast_mean TO slower_mean")
+	if err := s.Amend(t.Context(), orders); !errors.Is(err, store.ErrRejected) {
+		t.Fatalf("Amend without a column of skills = %v, want ErrRejected", err)
+	}
+	s.want(t, "departed", "SELECT count() FROM {t}", 0)
+	s.execute(t, "ALTER TABLE "+s.table("skills")+" RENAME COLUMN slower_mean TO fast_mean")
+	if err := s.Amend(t.Context(), orders); err != nil {
+		t.Fatal(err)
+	}
+	s.want(t, "departed", "SELECT count() FROM {t}", 1)
+}
+
+func oneSkill(learner answer.Token, position answer.Position) *transform.SkillRows {
+	return &transform.SkillRows{Learner: []answer.Token{learner}, School: []string{"12AB00"}, Group: []string{""}, YearGroup: []uint8{5},
+		KeyEpoch: []uint32{2}, Layer: []transform.Layer{transform.LayerOverall}, Key: []string{""}, Subject: []string{""}, Mean: []float64{0},
+		Variance: []float64{1}, Answers: []uint32{1}, LastAt: []int64{0}, FastMean: []float64{0}, SlowMean: []float64{0}, LastScore: []float64{0},
+		Position: []answer.Position{position}, Recent: [][]uint64{nil}}
 }
 
 func amendTwice(t *testing.T, s testStore, a *transform.Amendment) {
