@@ -75,7 +75,7 @@ ORDER BY k, school, epoch`
 func (p *Partition) restore(ctx context.Context) error {
 	p.state, p.pending, p.names = NewState(), make(map[Digest][]byte), make(map[LearnerID][]byte)
 	p.graves = make(map[LearnerID]*Tombstone)
-	p.next, p.flushed, p.aliasEpoch = 0, 0, p.vault.config.Ring.Primary()
+	p.next, p.flushed, p.former, p.aliasEpoch = 0, 0, false, p.vault.config.Ring.Primary()
 	rows, err := p.vault.config.Conn.Query(ctx, fmt.Sprintf(restoreQuery, p.vault.config.Database), uint16(p.number))
 	if err != nil {
 		return fmt.Errorf("read table identities: %w", err)
@@ -123,6 +123,7 @@ type restoring struct {
 
 func (r *restoring) add(g *rowGroup) error {
 	if g.kind == rowProgress {
+		r.partition.former = r.partition.former || r.newest.epoch != 0
 		if g.epoch > r.newest.epoch {
 			r.newest = *g
 			r.newest.packed = append([]byte(nil), g.packed...)

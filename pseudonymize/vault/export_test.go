@@ -1,5 +1,7 @@
 package vault
 
+import "context"
+
 // AppendRecords encodes a message as it is before sealing.
 func AppendRecords(dst []byte, records []Record) ([]byte, error) {
 	dst = beginRecords(dst)
@@ -24,3 +26,8 @@ func ReadRecords(message []byte) (records []Record, err error) {
 
 // TakeAnnouncement returns what the last record announced.
 func (s *State) TakeAnnouncement() *Announcement { return s.lastAnnouncement }
+
+// RekeyAndDie does what Rekey does up to the new rows.
+func (p *Partition) RekeyAndDie(ctx context.Context) error {
+	return p.rekey(ctx, p.vault.config.Ring.Primary())
+}

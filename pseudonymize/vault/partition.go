@@ -114,6 +114,7 @@ type Partition struct {
 	sealer     *Sealer
 	next       int64 // registry offset to read next: everything below is folded
 	flushed    int64 // next as the table has it
+	former     bool  // the table holds rows of epochs before aliasEpoch
 
 	pending map[Digest][]byte        // sealed aliases that the table lacks
 	names   map[LearnerID][]byte     // sealed names that the table lacks, nil for one that goes

@@ -16,17 +16,27 @@ func (p *Partition) RekeyDue() bool {
 
 // Rekey digests all aliases again and seals all rows again under the primary
 // epoch. The new registry is one insert block, so it is there whole or not at
-// all; the rows of former epochs are left to Purge. It takes about a second for
-// 100,000 aliases and needs the keys of both epochs.
+// all. It takes about a second for 100,000 aliases and needs the keys of both
+// epochs. Rows of former epochs, also those that a predecessor left, are deleted
+// in the background: a rotation comes to its end without anybody's command.
 func (p *Partition) Rekey(ctx context.Context) error {
-	if !p.RekeyDue() {
+	if p.RekeyDue() {
+		if err := p.rekey(ctx, p.vault.config.Ring.Primary()); err != nil {
+			return fmt.Errorf("rekey registry of partition %d: %w", p.number, err)
+		}
+		p.former = true
+	}
+	if p.mode != Own || !p.former {
 		return nil
 	}
-	if err := p.rekey(ctx, p.vault.config.Ring.Primary()); err != nil {
-		return fmt.Errorf("rekey registry of partition %d: %w", p.number, err)
+	if err := p.vault.config.Conn.Exec(ctx, fmt.Sprintf(dropFormer, p.vault.config.Database, p.number, p.aliasEpoch)); err != nil {
+		return fmt.Errorf("drop rows of former epochs of partition %d: %w", p.number, err)
 	}
+	p.former = false
 	return nil
 }
+
+const dropFormer = `ALTER TABLE %[1]s.identities DELETE WHERE partition = %[2]d AND epoch < %[3]d SETTINGS mutations_sync = 0`
 
 func (p *Partition) rekey(ctx context.Context, epoch uint32) error {
 	if err := p.Flush(ctx); err != nil {

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"reflect"
 	"testing"
+	"time"
 
 	"github.com/leerstroom/leerstroom/ingest/raw"
+	"github.com/leerstroom/leerstroom/internal/engine/enginetest"
 	"github.com/leerstroom/leerstroom/pseudonymize/keyring"
 	"github.com/leerstroom/leerstroom/pseudonymize/vault"
 )
@@ -51,6 +53,34 @@ func TestRekeyChangesKeysAndNothingElse(t *testing.T) {
 	must(t, d.ring.Retire(2))
 	final := d.open(t, vault.Own)
 	same(t, "after the former epoch was retired", findAll(t, final, number(50)), want)
+}
+
+// TestFormerRowsGoByThemselves: also when the worker that digested the registry
+// anew died before it had asked for their deletion.
+func TestFormerRowsGoByThemselves(t *testing.T) {
+	t.Parallel()
+	for _, dies := range []bool{false, true} {
+		d := deploy(t)
+		p := d.open(t, vault.Own)
+		must(t, p.Create(t.Context(), number(20), false))
+		must(t, p.Flush(t.Context()))
+		want := findAll(t, p, number(20))
+		_, err := d.ring.Rotate()
+		must(t, err)
+		if dies {
+			must(t, p.RekeyAndDie(t.Context()))
+			p = d.open(t, vault.Own)
+		}
+		must(t, p.Rekey(t.Context()))
+		enginetest.Eventually(t, time.Minute, "rows of the former epoch are gone", func() error {
+			needs, err := d.vault(t).Needs(t.Context(), 1)
+			if err == nil && needs.Oldest() != 3 {
+				err = fmt.Errorf("epoch %d is still needed", needs.Oldest())
+			}
+			return err
+		})
+		same(t, "what is left", findAll(t, d.open(t, vault.Follow), number(20)), want)
+	}
 }
 
 func TestNeedsCountsTheLog(t *testing.T) {
