@@ -78,11 +78,11 @@ func (m *amending) sums(ctx context.Context) error {
 // countErased: the rows under erased tokens, also those that an earlier attempt
 // has erased, by the message that brought them.
 const countErased = `INSERT INTO {db}.erased (partition, ordered_at, content, raw_offset, rows, id_sum)
-SELECT newest.3, {order:UInt64}, '{content}', bitShiftRight(newest.4, 20), count(), sum(reinterpretAsUInt64(substring(id, 1, 8)))
+SELECT newest.3, {order:UInt64}, '{table}', bitShiftRight(newest.4, 20), count(), sum(reinterpretAsUInt64(substring(id, 1, 8)))
 FROM (
-	SELECT id, argMax((is_deleted, changed, source_partition, position), version) AS newest FROM {db}.{content}
+	SELECT id, argMax((is_deleted, changed, source_partition, position), version) AS newest FROM {db}.{table}
 	WHERE (school, learner) IN (SELECT school, learner FROM mapping WHERE into = toFixedString('', 16)) AND position < {order:UInt64}
-	GROUP BY school, learner, {time}, id
+	GROUP BY school, learner, {moment}, id
 ) WHERE newest.1 = 0 OR newest.2 = {order:UInt64}
 GROUP BY newest.3, bitShiftRight(newest.4, 20)`
 
@@ -94,16 +94,10 @@ func (m *amending) erased(ctx context.Context) error {
 	if !any {
 		return nil
 	}
-	if err := m.run(ctx, contentOf(countErased, "answers")); err != nil {
+	if err := m.run(ctx, archiveOf(transform.AnswersArchive).fill(countErased)); err != nil {
 		return err
 	}
-	return m.run(ctx, contentOf(countErased, "test_results"))
-}
-
-// contentOf fills in which of the two archives a statement is about.
-func contentOf(body, content string) string {
-	time := map[string]string{"answers": "answered_at", "test_results": "taken_on"}[content]
-	return strings.NewReplacer("{content}", content, "{time}", time).Replace(body)
+	return m.run(ctx, archiveOf(transform.TestResultsArchive).fill(countErased))
 }
 
 // Rows under tokens that go elsewhere, and rows that say something else than
@@ -144,16 +138,23 @@ WHERE m.into != v.learner AND m.into != toFixedString('', 16)`
 // arrive writes rows in their new places.
 func (m *amending) arrive(ctx context.Context) error {
 	a, database := m.a, m.store.config.Database
-	ledger, vacated := newLedgerBlock(database), newVacatedBlock(database)
-	vacated.append(a)
-	blocks := []*block{&ledger.block, &vacated.block}
-	if a.Answers != nil {
-		fresh, replaced := newAnswersBlock(database), newReplacedBlock(database)
+	ledger := newLedgerBlock(database)
+	blocks := []*block{&ledger.block}
+	switch {
+	case a.Answers != nil:
+		vacated, fresh, replaced := newVacatedBlock(database), newAnswersBlock(database), newReplacedAnswersBlock(database)
+		vacated.append(a)
 		fresh.append(a.Partition, a.Answers, a.Skip, a.Said)
 		replaced.append(a)
-		ledger.appendAmended(a)
+		ledger.appendAmended(a, contentAnswers, a.Answers.EventID[:a.Answers.Rows])
+		blocks = append(blocks, &vacated.block, &fresh.block, &replaced.block)
+	case a.TestResults != nil:
+		fresh, replaced := newTestResultsBlock(database), newReplacedTestResultsBlock(database)
+		fresh.append(a.Partition, a.TestResults, a.Skip)
+		replaced.append(a)
+		ledger.appendAmended(a, contentTestResults, a.TestResults.EventID[:a.TestResults.Rows])
 		blocks = append(blocks, &fresh.block, &replaced.block)
-	} else {
+	default:
 		ledger.appendCommands(a)
 	}
 	if err := m.insert(ctx, blocks...); err != nil {
@@ -177,9 +178,9 @@ func (m *amending) arrive(ctx context.Context) error {
 // What leaves its place stays as a row that says so, with its place in the log
 // and nothing of its contents.
 const (
-	leaveArchive = `INSERT INTO {db}.{content} (id, learner, school, {time}, source_partition, position, changed, is_deleted)
-SELECT id, learner, school, {time}, source_partition, position, {order:UInt64}, 1
-FROM {db}.{content} FINAL
+	leaveArchive = `INSERT INTO {db}.{table} (id, learner, school, {moment}, source_partition, position, changed, is_deleted)
+SELECT id, learner, school, {moment}, source_partition, position, {order:UInt64}, 1
+FROM {db}.{table} FINAL
 WHERE (school, learner) IN (SELECT school, learner FROM mapping WHERE into != learner)
 	AND position < {order:UInt64} AND changed < {order:UInt64}`
 	leaveDays = `INSERT INTO {db}.skills_daily (school, learner, layer, key, day, position, is_deleted)
@@ -190,7 +191,11 @@ WHERE (school, learner) IN (SELECT school, learner FROM mapping WHERE into != le
 
 // leave takes rows out of the places that they have left.
 func (m *amending) leave(ctx context.Context) error {
-	left := newLeftBlock(m.store.config.Database)
+	which := transform.AnswersArchive
+	if m.a.TestResults != nil {
+		which = transform.TestResultsArchive
+	}
+	left := newLeftBlock(m.store.config.Database, archiveOf(which))
 	left.append(m.a)
 	if err := m.insert(ctx, &left.block); err != nil {
 		return err
@@ -198,7 +203,8 @@ func (m *amending) leave(ctx context.Context) error {
 	if len(m.a.Departures) == 0 {
 		return nil
 	}
-	for _, statement := range []string{contentOf(leaveArchive, "answers"), contentOf(leaveArchive, "test_results"), leaveDays} {
+	for _, statement := range []string{archiveOf(transform.AnswersArchive).fill(leaveArchive),
+		archiveOf(transform.TestResultsArchive).fill(leaveArchive), leaveDays} {
 		if err := m.run(ctx, statement); err != nil {
 			return err
 		}

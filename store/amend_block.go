@@ -7,47 +7,79 @@ import (
 	"github.com/leerstroom/leerstroom/transform"
 )
 
-// replacedBlock are rows of the table answers that take the place of others.
-type replacedBlock struct {
-	*answersBlock
+// replacing are the columns of rows that take the place of others.
+type replacing struct {
 	corrected, changed proto.ColUInt64
 }
 
-func newReplacedBlock(database string) *replacedBlock {
-	b := &replacedBlock{answersBlock: newAnswersBlock(database)}
-	b.block = newBlock(database, "answers", append(b.answerColumns(), column("corrected", &b.corrected), column("changed", &b.changed))...)
-	return b
+func (r *replacing) columns() []proto.InputColumn {
+	return []proto.InputColumn{column("corrected", &r.corrected), column("changed", &r.changed)}
 }
 
-func (b *replacedBlock) append(a *transform.Amendment) {
-	only := fill(make([]bool, 0, a.Answers.Rows), true, a.Answers.Rows)
-	said := transform.Evidence{Gradient: a.Said.Gradient, Information: a.Said.Information}
-	for _, r := range a.Replaced {
-		only[r.Row] = false
-		b.answersBlock.append(a.Partition, a.Answers, only, &said)
-		only[r.Row] = true
-		b.position[len(b.position)-1] = uint64(r.Position)
-		b.corrected = append(b.corrected, uint64(a.Answers.Position(r.Row)))
-		b.changed = append(b.changed, uint64(a.Order))
+// put adds the places of all rows that are replaced. add adds a row of the
+// message to the block, at its own place, which is then changed.
+func (r *replacing) put(a *transform.Amendment, positions *proto.ColUInt64, rows int, add func(skip []bool)) {
+	skip := fill(make([]bool, 0, rows), true, rows)
+	for _, replaced := range a.Replaced {
+		skip[replaced.Row] = false
+		add(skip)
+		skip[replaced.Row] = true
+		(*positions)[len(*positions)-1] = uint64(replaced.Position)
+		r.corrected = append(r.corrected, uint64(answer.At(a.RawOffset, replaced.Row)))
+		r.changed = append(r.changed, uint64(a.Order))
 	}
 }
 
-// leftBlock are rows of the table answers that have left their key.
+// replacedAnswersBlock are rows of the table answers that take the place of others.
+type replacedAnswersBlock struct {
+	*answersBlock
+	replacing
+}
+
+func newReplacedAnswersBlock(database string) *replacedAnswersBlock {
+	b := &replacedAnswersBlock{answersBlock: newAnswersBlock(database)}
+	b.block = newBlock(database, "answers", append(b.answerColumns(), b.replacing.columns()...)...)
+	return b
+}
+
+func (b *replacedAnswersBlock) append(a *transform.Amendment) {
+	said := transform.Evidence{Gradient: a.Said.Gradient, Information: a.Said.Information}
+	b.put(a, &b.position, a.Answers.Rows, func(skip []bool) { b.answersBlock.append(a.Partition, a.Answers, skip, &said) })
+}
+
+// replacedTestResultsBlock are rows of the table test_results that take the place
+// of others.
+type replacedTestResultsBlock struct {
+	*testResultsBlock
+	replacing
+}
+
+func newReplacedTestResultsBlock(database string) *replacedTestResultsBlock {
+	b := &replacedTestResultsBlock{testResultsBlock: newTestResultsBlock(database)}
+	b.block = newBlock(database, "test_results", append(b.testResultColumns(), b.replacing.columns()...)...)
+	return b
+}
+
+func (b *replacedTestResultsBlock) append(a *transform.Amendment) {
+	b.put(a, &b.position, a.TestResults.Rows, func(skip []bool) { b.testResultsBlock.append(a.Partition, a.TestResults, skip) })
+}
+
+// leftBlock are rows of an archive that have left their key.
 type leftBlock struct {
 	block
 	id, learner       proto.ColFixedStr16
 	school            wordColumn
-	answeredAt        millisColumn
+	moment            momentColumn
 	partition         proto.ColUInt16
 	position, changed proto.ColUInt64
 	isDeleted         proto.ColUInt8
 }
 
-func newLeftBlock(database string) *leftBlock {
-	b := &leftBlock{}
+func newLeftBlock(database string, archive archive) *leftBlock {
+	b := &leftBlock{moment: archive.newMoments()}
 	b.school.init()
-	b.block = newBlock(database, "answers", column("id", &b.id), column("learner", &b.learner), column("school", &b.school),
-		column("answered_at", &b.answeredAt), column("source_partition", &b.partition), column("position", &b.position),
+	b.block = newBlock(database, archive.table, column("id", &b.id), column("learner", &b.learner), column("school", &b.school),
+		column(archive.moment, b.moment), column("source_partition", &b.partition), column("position", &b.position),
 		column("changed", &b.changed), column("is_deleted", &b.isDeleted))
 	return b
 }
@@ -58,7 +90,7 @@ func (b *leftBlock) append(a *transform.Amendment) {
 		b.id = append(b.id, l.ID)
 		b.learner = append(b.learner, l.Learner.Bytes())
 		b.school.appendWord(l.School)
-		b.answeredAt.ColInt64 = append(b.answeredAt.ColInt64, l.AnsweredAt)
+		b.moment.appendMoment(l.Moment)
 		b.position = append(b.position, uint64(l.Position))
 	}
 	b.partition = fill(b.partition, uint16(a.Partition), len(a.Left))
@@ -84,7 +116,7 @@ func (b *vacatedBlock) append(a *transform.Amendment) {
 	b.partition = fill(b.partition, uint16(a.Partition), len(a.Left))
 	for i := range a.Left {
 		b.learner = append(b.learner, a.Left[i].Learner.Bytes())
-		b.answeredMs = append(b.answeredMs, uint64(max(0, a.Left[i].AnsweredAt)))
+		b.answeredMs = append(b.answeredMs, uint64(max(0, a.Left[i].Moment)))
 	}
 }
 
@@ -115,15 +147,15 @@ func (b *departedBlock) append(a *transform.Amendment) {
 	b.position = fill(b.position, uint64(a.Position), len(a.Departures))
 }
 
-// appendAmended adds the row of a message with corrections. An answer that came
-// and was corrected in the same message is archived once.
-func (b *ledgerBlock) appendAmended(a *transform.Amendment) {
-	b.append(a.Partition, a.RawOffset, contentAnswers, a.Answers.EventID[:a.Answers.Rows], a.Skip)
+// appendAmended adds the row of a message with corrections. A row that came and
+// was corrected in the same message is archived once.
+func (b *ledgerBlock) appendAmended(a *transform.Amendment, content uint8, ids []answer.EventID) {
+	b.append(a.Partition, a.RawOffset, content, ids, a.Skip)
 	last := len(b.archived) - 1
 	for _, r := range a.Replaced {
 		if r.Fresh {
 			b.archived[last]++
-			b.idSum[last] += firstBytes(&a.Answers.EventID[r.Row])
+			b.idSum[last] += firstBytes(&ids[r.Row])
 		}
 		b.corrections[last]++
 	}

@@ -11,25 +11,26 @@ import (
 	"github.com/leerstroom/leerstroom/transform"
 )
 
-// findAnswers reads all answers' ids of the schools, which come first in the
-// primary key: a school has some 100 granules of them a year.
-const findAnswers = `SELECT CAST(school, 'String') AS school_code, learner, toUnixTimestamp64Milli(answered_at) AS at, id AS event,
+// findEvents reads all ids of the schools, which come first in the primary key: a
+// school has some 100 granules of answers a year.
+const findEvents = `SELECT CAST(school, 'String') AS school_code, learner, {number} AS at, id AS event,
 	newest.1 AS place, newest.2 AS revision_number, newest.3 AS corrected_at, newest.4 AS changed_at, newest.5 AS gone
 FROM (
-	SELECT school, learner, answered_at, id, argMax((position, revision, corrected, changed, is_deleted), version) AS newest
-	FROM {db}.answers WHERE school IN (SELECT school FROM wanted) AND (school, id) IN (SELECT school, id FROM wanted)
+	SELECT school, learner, {moment}, id, argMax((position, revision, corrected, changed, is_deleted), version) AS newest
+	FROM {db}.{table} WHERE school IN (SELECT school FROM wanted) AND (school, id) IN (SELECT school, id FROM wanted)
 		AND source_partition = {partition:UInt16}
-	GROUP BY school, learner, answered_at, id
+	GROUP BY school, learner, {moment}, id
 )`
 
-// FindAnswers implements transform.Persistence.
-func (s *Store) FindAnswers(ctx context.Context, partition int, events []transform.EventName) ([]transform.Found, error) {
+// FindEvents implements transform.Persistence.
+func (s *Store) FindEvents(ctx context.Context, partition int, which transform.Archive, events []transform.EventName) ([]transform.Found, error) {
 	var found []transform.Found
+	a := archiveOf(which)
 	if len(events) == 0 {
 		return nil, nil
 	}
-	if err := s.catchUp(ctx, "answers"); err != nil {
-		return nil, fmt.Errorf("find %d answers: %w", len(events), err)
+	if err := s.catchUp(ctx, a.table); err != nil {
+		return nil, fmt.Errorf("find %d events in %s: %w", len(events), a.table, err)
 	}
 	var school wordColumn
 	school.init()
@@ -47,7 +48,7 @@ func (s *Store) FindAnswers(ctx context.Context, partition int, events []transfo
 		var place, correctedAt, changedAt proto.ColUInt64
 		var revision proto.ColUInt32
 		var gone proto.ColUInt8
-		return ch.Query{Body: s.fill(findAnswers), Parameters: ofPartition(partition), ExternalTables: []ch.ExternalTable{wanted},
+		return ch.Query{Body: s.fill(a.fill(findEvents)), Parameters: ofPartition(partition), ExternalTables: []ch.ExternalTable{wanted},
 			Result: proto.Results{{Name: "school_code", Data: &code}, {Name: "learner", Data: &learner}, {Name: "at", Data: &at},
 				{Name: "event", Data: &event}, {Name: "place", Data: &place}, {Name: "revision_number", Data: &revision},
 				{Name: "corrected_at", Data: &correctedAt}, {Name: "changed_at", Data: &changedAt}, {Name: "gone", Data: &gone}},
@@ -55,7 +56,7 @@ func (s *Store) FindAnswers(ctx context.Context, partition int, events []transfo
 				tokens := tokensOf(learner)
 				for i := range block.Rows {
 					found = append(found, transform.Found{
-						Lookup:   transform.Lookup{School: code.Row(i), Learner: tokens[i], AnsweredAt: at[i], ID: event[i]},
+						Lookup:   transform.Lookup{School: code.Row(i), Learner: tokens[i], Moment: at[i], ID: event[i]},
 						Position: answer.Position(place[i]), Revision: revision[i], Corrected: answer.Position(correctedAt[i]),
 						Changed: answer.Position(changedAt[i]), Gone: gone[i] == 1})
 				}
@@ -63,7 +64,7 @@ func (s *Store) FindAnswers(ctx context.Context, partition int, events []transfo
 			}}
 	})
 	if err != nil {
-		return nil, fmt.Errorf("find %d answers of partition %d: %w", len(events), partition, err)
+		return nil, fmt.Errorf("find %d events in %s of partition %d: %w", len(events), a.table, partition, err)
 	}
 	return found, nil
 }

@@ -29,9 +29,9 @@ func TestAmend(t *testing.T) {
 
 	// Row 0 of the second message takes the place of row 7 of the first, at
 	// another moment.
-	found, err := s.FindAnswers(ctx, 0, []transform.EventName{{School: c.School.At(7), ID: c.EventID[7]}})
+	found, err := s.FindEvents(ctx, 0, transform.AnswersArchive, []transform.EventName{{School: c.School.At(7), ID: c.EventID[7]}})
 	if err != nil || len(found) != 1 || found[0].Position != c.Position(7) || found[0].Gone || found[0].Learner != c.Learner.At(7) {
-		t.Fatalf("FindAnswers = %+v, %v, want row 7", found, err)
+		t.Fatalf("FindEvents = %+v, %v, want row 7", found, err)
 	}
 	correction := w.message(0, 1)
 	correction.School.Codes[0], correction.Learner.Codes[0] = c.School.Codes[7], c.Learner.Codes[7]

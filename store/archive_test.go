@@ -156,10 +156,10 @@ func TestKnown(t *testing.T) {
 	var rows []transform.Lookup
 	want := make(map[answer.EventID]answer.Position)
 	for row := range c.Rows {
-		l := transform.Lookup{School: c.School.At(row), Learner: c.Learner.At(row), AnsweredAt: c.AnsweredAt[row], ID: c.EventID[row]}
+		l := transform.Lookup{School: c.School.At(row), Learner: c.Learner.At(row), Moment: c.AnsweredAt[row], ID: c.EventID[row]}
 		switch row % 5 {
 		case 1:
-			l.AnsweredAt++
+			l.Moment++
 		case 2:
 			l.School = "nowhere' OR 1=1 --"
 		case 3:
@@ -169,11 +169,11 @@ func TestKnown(t *testing.T) {
 		}
 		rows = append(rows, l)
 	}
-	got, err := s.Known(t.Context(), rows)
+	got, err := s.Known(t.Context(), transform.AnswersArchive, rows)
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("Known = %d rows, %v, want %d", len(got), err, len(want))
 	}
-	if got, err := s.Known(t.Context(), nil); err != nil || len(got) != 0 {
+	if got, err := s.Known(t.Context(), transform.AnswersArchive, nil); err != nil || len(got) != 0 {
 		t.Errorf("Known of nothing = %v, %v", got, err)
 	}
 }
@@ -275,7 +275,7 @@ func TestTestResults(t *testing.T) {
 		DurationS: []int32{1500, -1}, NormKinds: [][]string{{"vaardigheidsscore"}, nil}, NormValues: [][]float64{{83}, nil}, Revision: []uint32{0, 0}},
 		EventID: []answer.EventID{{1}, {2}}, Learner: answer.Tokens{Codes: []int32{0, 1}, Values: learners}, KeyEpoch: 1, RawOffset: 3}
 	for range 2 {
-		if err := s.ArchiveTestResults(t.Context(), 0, c); err != nil {
+		if err := s.ArchiveTestResults(t.Context(), 0, c, nil); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -236,10 +236,10 @@ func BenchmarkKnown(b *testing.B) {
 	var rows []transform.Lookup
 	m := messages[3]
 	for row := range 1000 {
-		rows = append(rows, transform.Lookup{School: m.School.At(row), Learner: m.Learner.At(row), AnsweredAt: m.AnsweredAt[row], ID: m.EventID[row]})
+		rows = append(rows, transform.Lookup{School: m.School.At(row), Learner: m.Learner.At(row), Moment: m.AnsweredAt[row], ID: m.EventID[row]})
 	}
 	for b.Loop() {
-		known, err := s.Known(b.Context(), rows)
+		known, err := s.Known(b.Context(), transform.AnswersArchive, rows)
 		if err != nil || len(known) != len(rows) {
 			b.Fatalf("Known = %d rows, %v, want %d", len(known), err, len(rows))
 		}

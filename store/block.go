@@ -198,13 +198,17 @@ func newTestResultsBlock(database string) *testResultsBlock {
 	for _, w := range []*wordColumn{&b.publisher, &b.school, &b.group, &b.test, &b.testName, &b.subject, &b.part} {
 		w.init()
 	}
-	b.block = newBlock(database, "test_results", append(b.columns(),
+	b.block = newBlock(database, "test_results", b.testResultColumns()...)
+	return b
+}
+
+func (b *testResultsBlock) testResultColumns() []proto.InputColumn {
+	return append(b.columns(),
 		column("publisher", &b.publisher), column("school", &b.school), column("group", &b.group), column("test", &b.test),
 		column("test_name", &b.testName), column("subject", &b.subject), column("part", &b.part), column("path", b.path),
 		column("taken_on", &b.takenOn), column("score", &b.score), column("max_score", &b.maxScore), column("made", &b.made),
 		column("right", &b.right), column("wrong", &b.wrong), column("duration_s", &b.duration),
-		column("norm_kinds", b.normKinds), column("norm_values", b.normValues))...)
-	return b
+		column("norm_kinds", b.normKinds), column("norm_values", b.normValues))
 }
 
 func (b *testResultsBlock) append(partition int, c *answer.TestResults, skip []bool) {

@@ -337,14 +337,14 @@ func (s *Store) Archive(ctx context.Context, partition int, c *answer.Columns, s
 }
 
 // ArchiveTestResults implements transform.Persistence.
-func (s *Store) ArchiveTestResults(ctx context.Context, partition int, c *answer.TestResults) error {
+func (s *Store) ArchiveTestResults(ctx context.Context, partition int, c *answer.TestResults, skip []bool) error {
 	b, err := s.writer.enter(ctx, partition)
 	if err != nil {
 		return fmt.Errorf("archive test results of partition %d, raw offset %d: %w", partition, c.RawOffset, err)
 	}
 	defer s.writer.leave()
-	b.testResults.append(partition, c, nil)
-	b.ledger.append(partition, c.RawOffset, contentTestResults, c.EventID[:c.Rows], nil)
+	b.testResults.append(partition, c, skip)
+	b.ledger.append(partition, c.RawOffset, contentTestResults, c.EventID[:c.Rows], skip)
 	return nil
 }
 

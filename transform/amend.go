@@ -16,11 +16,12 @@ func (u *unit) amends() bool {
 	if u.content == contentCommands {
 		return u.commands.Rows > 0
 	}
-	if u.content == contentAnswers {
-		for _, revision := range u.answers.Revision {
-			if revision > 0 {
-				return true
-			}
+	if !u.delivers() {
+		return false
+	}
+	for _, revision := range u.rows.revision {
+		if revision > 0 {
+			return true
 		}
 	}
 	return false
@@ -53,15 +54,19 @@ func (r *run) amend(ctx context.Context, w *workspace, u *unit) error {
 	_, global := r.state.global.of(0)
 	a.SumsDone = global.seen() && global.position >= a.Order
 	var err error
-	if u.content == contentCommands {
+	switch u.content {
+	case contentCommands:
 		err = r.planCommands(ctx, a)
-	} else {
-		err = r.planCorrections(ctx, w, a)
+	case contentTests:
+		err = r.planTestResults(ctx, w, a)
+	case contentAnswers:
+		err = r.planAnswers(ctx, w, a)
+	case contentNothing: // amends nothing
 	}
 	if err != nil {
 		return fmt.Errorf("amend partition %d by raw offset %d: %w", r.partition, u.rawOffset, err)
 	}
-	if !a.SumsDone {
+	if !a.SumsDone && u.content != contentTests {
 		r.state.amendSums(a.delta, a.position)
 	}
 	a.skills = together(&a.skills)

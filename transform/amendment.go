@@ -7,7 +7,7 @@ import (
 	"github.com/leerstroom/leerstroom/internal/answer"
 )
 
-// A message that corrects answers, or that orders what becomes of learners,
+// A message that corrects answers or test results, or that orders what becomes of learners,
 // changes what is durable already: it is an amendment. All before it is made
 // durable first; what it does is computed from the archive as it was before it,
 // and written before the next message is looked at.
@@ -18,7 +18,8 @@ type LearnerName struct {
 	Learner answer.Token
 }
 
-// EventName names an answer in the archive, whoever gave it and whenever.
+// EventName names an answer or a test result in its archive, whoever gave it and
+// whenever.
 type EventName struct {
 	School string
 	ID     answer.EventID
@@ -43,11 +44,11 @@ type ArchivedAnswers struct {
 	Evidence
 }
 
-// Replacement puts a row of a message in the place of an answer.
+// Replacement puts a row of a message in the place of an earlier one.
 type Replacement struct {
 	Row      int
-	Position answer.Position // of the answer that is replaced, which stays
-	Fresh    bool            // the answer came with the same message
+	Position answer.Position // of the row that is replaced, which stays
+	Fresh    bool            // that row came with the same message
 }
 
 // Left is a row that leaves its primary key for another.
@@ -79,11 +80,13 @@ type Amendment struct {
 	Order     answer.Position // of the first row of the message: version of what is written anew
 	RawOffset int64
 
-	// Rows of the message, when they are answers: those not to skip are new.
-	Answers  *answer.Columns
-	Skip     []bool
-	Said     *Evidence
-	Replaced []Replacement
+	// Rows of the message, when they are answers or test results: those not to
+	// skip are new.
+	Answers     *answer.Columns
+	TestResults *answer.TestResults
+	Skip        []bool
+	Said        *Evidence // of answers
+	Replaced    []Replacement
 
 	// Orders of the message, when it is one of commands.
 	Commands   int
@@ -105,10 +108,10 @@ var ErrAmended = errors.New("another worker has amended the partition")
 
 // amender is the part of Persistence that amendments need.
 type amender interface {
-	// FindAnswers returns the newest row of every primary key under some event
+	// FindEvents returns the newest row of every primary key under some event
 	// ids, those that have left it too. All that was archived before must be
 	// durable.
-	FindAnswers(ctx context.Context, partition int, events []EventName) ([]Found, error)
+	FindEvents(ctx context.Context, partition int, which Archive, events []EventName) ([]Found, error)
 	// LearnerAnswers returns the answers of some learners before a position.
 	LearnerAnswers(ctx context.Context, partition int, learners []LearnerName, before answer.Position) (*ArchivedAnswers, error)
 	// Amend makes an amendment durable: sums and norms as a whole, then the

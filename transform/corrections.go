@@ -6,60 +6,52 @@ import (
 	"github.com/leerstroom/leerstroom/internal/answer"
 )
 
-// Corrections: an answer with a revision above 0 takes the place of the answer
-// of its school with the same event id, whoever gave that and whenever. It keeps
-// that one's position: it counts as if it had been delivered in the first place.
+// Corrections: an answer or a test result with a revision above 0 takes the place
+// of the one of its school with the same event id, whoever gave that and whenever.
+// It keeps that one's position: it counts as if it had been delivered in the first
+// place.
 //
-//   - Of the corrections of one answer in a message the highest revision counts,
+//   - Of the corrections of one event in a message the highest revision counts,
 //     and of equal ones the first.
 //   - One whose revision is not above that of what is archived is a repeat.
-//   - One that finds nothing to correct is an answer like others.
+//   - One that finds nothing to correct is delivered like others.
 //
 // The learners that an answer leaves and comes to are learnt anew. What the
 // archive says may be what this very message has made of it, before a crash;
 // then the outcome is the same, because contents come from the message and
 // everything else stays where it was.
 
-// corrected is an answer and what takes its place.
+// corrected is a row and what takes its place.
 type corrected struct {
 	row   int             // of the message
-	place answer.Position // of the answer
-	fresh bool            // the answer is in the same message
+	place answer.Position // of what is corrected
+	fresh bool            // that is in the same message
 }
 
-func (r *run) planCorrections(ctx context.Context, w *workspace, a *amendment) error {
+// planTestResults decides on a message of test results. They move nobody.
+func (r *run) planTestResults(ctx context.Context, w *workspace, a *amendment) error {
+	a.TestResults, a.Skip = &a.unit.tests, a.unit.skip
+	all, err := r.corrections(ctx, w, a, newLearnerSet(nil))
+	r.stage.metrics.testResults.WithLabelValues("correction").Add(float64(len(all)))
+	return err
+}
+
+// planAnswers decides on a message of answers.
+func (r *run) planAnswers(ctx context.Context, w *workspace, a *amendment) error {
 	u := a.unit
 	c := &u.answers
-	if err := r.findRepeats(ctx, w, w.units[:1]); err != nil {
-		return err
-	}
-	winners, names := u.winners()
-	found, err := r.config.Persistence.FindAnswers(ctx, r.partition, names)
+	a.Answers, a.Skip, a.Said = c, u.skip, &u.said
+	affected := newLearnerSet(a)
+	all, err := r.corrections(ctx, w, a, affected)
 	if err != nil {
 		return err
 	}
-	byName := make(map[EventName][]Found)
-	for _, f := range found {
-		name := EventName{f.School, f.ID}
-		byName[name] = append(byName[name], f)
-	}
-	var all []corrected
-	affected := newLearnerSet(a)
-	for _, name := range names {
-		winner := winners[name]
-		hit, effective := u.correct(a, byName[name], winner, affected)
-		if effective {
-			all = append(all, hit)
-		}
-	}
-	a.Answers, a.Skip, a.Said = c, u.skip, &u.said
 	replaced := make(map[answer.Position]bool, len(all))
 	extra := make(map[answer.Token][]source)
 	for _, hit := range all {
 		token := c.Learner.At(hit.row)
 		replaced[hit.place] = true
 		extra[token] = append(extra[token], source{position: hit.place, learner: token, row: int32(hit.row), message: true})
-		a.Replaced = append(a.Replaced, Replacement{Row: hit.row, Position: hit.place, Fresh: hit.fresh})
 	}
 	for row := range c.Rows {
 		token := c.Learner.At(row)
@@ -83,24 +75,52 @@ func (r *run) planCorrections(ctx context.Context, w *workspace, a *amendment) e
 	return r.exchange(a)
 }
 
+// corrections returns what is corrected, and notes in the amendment what that
+// does to the archive. The learners concerned are added to affected.
+func (r *run) corrections(ctx context.Context, w *workspace, a *amendment, affected *learnerSet) ([]corrected, error) {
+	u := a.unit
+	if err := r.findRepeats(ctx, w, w.units[:1]); err != nil {
+		return nil, err
+	}
+	winners, names := u.winners()
+	found, err := r.config.Persistence.FindEvents(ctx, r.partition, u.archive(), names)
+	if err != nil {
+		return nil, err
+	}
+	byName := make(map[EventName][]Found)
+	for _, f := range found {
+		name := EventName{f.School, f.ID}
+		byName[name] = append(byName[name], f)
+	}
+	var all []corrected
+	for _, name := range names {
+		hit, effective := u.correct(a, byName[name], winners[name], affected)
+		if effective {
+			all = append(all, hit)
+			a.Replaced = append(a.Replaced, Replacement{Row: hit.row, Position: hit.place, Fresh: hit.fresh})
+		}
+	}
+	return all, nil
+}
+
 // winners returns, of the corrections in a message, the one that counts of every
 // event, and the events in the order of their first rows. All others are repeats,
 // and for now the winners are too.
 func (u *unit) winners() (map[EventName]int, []EventName) {
-	c := &u.answers
+	d := &u.rows
 	winners := make(map[EventName]int)
 	var names []EventName
-	for row, revision := range c.Revision {
+	for row, revision := range d.revision[:d.rows] {
 		if revision == 0 {
 			continue
 		}
 		u.repeat[row], u.skip[row] = true, true
-		name := EventName{c.School.At(row), c.EventID[row]}
+		name := EventName{d.school.At(row), d.id[row]}
 		best, known := winners[name]
 		if !known {
 			names = append(names, name)
 		}
-		if !known || revision > c.Revision[best] {
+		if !known || revision > d.revision[best] {
 			winners[name] = row
 		}
 	}
@@ -109,26 +129,26 @@ func (u *unit) winners() (map[EventName]int, []EventName) {
 
 // correct decides what a correction does, given what is archived under its event.
 func (u *unit) correct(a *amendment, found []Found, row int, affected *learnerSet) (hit corrected, effective bool) {
-	c := &u.answers
-	own := c.Position(row)
+	d := &u.rows
+	own := d.position(row)
 	original := u.originals(found, row, a.Order)
 	place, fresh := answer.Position(0), false
 	switch best := bestOf(found, own, a.Order); {
-	case best != nil && best.Corrected != own && best.Revision >= c.Revision[row]:
+	case best != nil && best.Corrected != own && best.Revision >= d.revision[row]:
 		return hit, false
 	case best != nil:
 		place, fresh = best.Position, best.Position >= a.Order
 	case original >= 0:
-		place, fresh = c.Position(original), true
+		place, fresh = d.position(original), true
 	default:
-		u.repeat[row], u.skip[row] = false, false // an answer like others
+		u.repeat[row], u.skip[row] = false, false // delivered like others
 		return hit, false
 	}
-	affected.add(c.School.At(row), c.Learner.At(row))
+	affected.add(d.school.At(row), d.learner.At(row))
 	if original >= 0 {
-		affected.add(c.School.At(original), c.Learner.At(original))
+		affected.add(d.school.At(original), d.learner.At(original))
 	}
-	now := u.lookup(row)
+	now := d.lookup(row)
 	for _, f := range found {
 		if f.Position != place || f.Gone && f.Changed != a.Order {
 			continue
@@ -138,19 +158,10 @@ func (u *unit) correct(a *amendment, found []Found, row int, affected *learnerSe
 			a.Left = append(a.Left, Left{f.Lookup, place})
 		}
 	}
-	if first := u.lookup(original); original >= 0 && first != now {
+	if first := d.lookup(original); original >= 0 && first != now {
 		a.Left = append(a.Left, Left{first, place})
 	}
 	return corrected{row: row, place: place, fresh: fresh}, true
-}
-
-// lookup returns the primary key of a row; of row -1 none.
-func (u *unit) lookup(row int) Lookup {
-	if row < 0 {
-		return Lookup{}
-	}
-	c := &u.answers
-	return Lookup{School: c.School.At(row), Learner: c.Learner.At(row), AnsweredAt: c.AnsweredAt[row], ID: c.EventID[row]}
 }
 
 // bestOf returns the row that a correction at a position corrects: the one that
@@ -176,14 +187,14 @@ func bestOf(found []Found, own, order answer.Position) *Found {
 // correction as repeats. It returns the one that the correction corrects, when
 // the archive has none from before: the first that stands before it, or -1.
 func (u *unit) originals(found []Found, winner int, order answer.Position) int {
-	c := &u.answers
+	d := &u.rows
 	archived := false
 	for i := range found {
 		archived = archived || found[i].Position < order && (!found[i].Gone || found[i].Changed == order)
 	}
 	original := -1
-	for row := range c.Rows {
-		if c.Revision[row] != 0 || c.EventID[row] != c.EventID[winner] || c.School.At(row) != c.School.At(winner) {
+	for row := range d.rows {
+		if d.revision[row] != 0 || d.id[row] != d.id[winner] || d.school.At(row) != d.school.At(winner) {
 			continue
 		}
 		if original < 0 && row < winner && !archived && !u.skip[row] {
@@ -194,7 +205,7 @@ func (u *unit) originals(found []Found, winner int, order answer.Position) int {
 	return original
 }
 
-// learnerSet is the affected learners of an amendment.
+// learnerSet is the affected learners of an amendment; without one it takes none.
 type learnerSet struct {
 	amendment *amendment
 	known     map[LearnerName]bool
@@ -209,7 +220,7 @@ func (s *learnerSet) has(school string, token answer.Token) bool {
 }
 
 func (s *learnerSet) add(school string, token answer.Token) {
-	if name := (LearnerName{school, token}); !s.known[name] && !token.IsZero() {
+	if name := (LearnerName{school, token}); s.amendment != nil && !s.known[name] && !token.IsZero() {
 		s.known[name] = true
 		s.amendment.affected = append(s.amendment.affected, name)
 	}

@@ -54,15 +54,18 @@ func freshRows(c *answer.Columns, skip []bool, said *transform.Evidence) (rows [
 	return rows
 }
 
-func (m *memory) FindAnswers(_ context.Context, partition int, events []transform.EventName) (found []transform.Found, err error) {
+func (m *memory) FindEvents(_ context.Context, partition int, which transform.Archive, events []transform.EventName) (found []transform.Found, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.called(); err != nil {
 		return nil, err
 	}
+	if which == transform.TestResultsArchive {
+		return m.findTests(partition, events), nil
+	}
 	for _, r := range m.archive[partition] {
 		if slices.Contains(events, transform.EventName{School: r.school, ID: r.id}) {
-			found = append(found, transform.Found{Lookup: transform.Lookup{School: r.school, Learner: r.learner, AnsweredAt: r.at, ID: r.id},
+			found = append(found, transform.Found{Lookup: transform.Lookup{School: r.school, Learner: r.learner, Moment: r.at, ID: r.id},
 				Position: r.position, Revision: r.revision, Corrected: r.corrected, Changed: r.changed, Gone: r.gone})
 		}
 	}
@@ -102,6 +105,11 @@ func (m *memory) Amend(_ context.Context, a *transform.Amendment) error {
 		return transform.ErrAmended
 	}
 	steps := []func(){func() { m.putSums(&a.Checkpoint) }, func() { m.putNorms(&a.Checkpoint) }}
+	arrivingTests, leavingTests := m.arrivingTests(a), m.leavingTests(a)
+	for _, rows := range [][]archivedTest{arrivingTests, leavingTests} {
+		half := len(rows) / 2
+		steps = append(steps, func() { m.putTests(a.Partition, rows[:half]) }, func() { m.putTests(a.Partition, rows[half:]) })
+	}
 	arriving, leaving := m.arriving(a), m.leaving(a)
 	for _, rows := range [][]archivedRow{arriving, leaving} {
 		m.shuffle(rows)
@@ -111,7 +119,10 @@ func (m *memory) Amend(_ context.Context, a *transform.Amendment) error {
 	steps = append(steps, func() {
 		vacated := at(m.vacated, a.Partition)
 		for _, l := range a.Left {
-			vacated[l.Learner] = max(vacated[l.Learner], l.AnsweredAt)
+			if a.TestResults != nil {
+				break
+			}
+			vacated[l.Learner] = max(vacated[l.Learner], l.Moment)
 		}
 		for _, d := range a.Departures {
 			if newest, ok := vacated[d.Learner]; ok && !d.Into.IsZero() {
@@ -175,7 +186,10 @@ func (m *memory) arriving(a *transform.Amendment) (rows []archivedRow) {
 // leaving are the rows that have left their places.
 func (m *memory) leaving(a *transform.Amendment) (rows []archivedRow) {
 	for _, l := range a.Left {
-		rows = append(rows, archivedRow{row: row{id: l.ID, learner: l.Learner, school: strings.Clone(l.School), at: l.AnsweredAt},
+		if a.TestResults != nil {
+			break
+		}
+		rows = append(rows, archivedRow{row: row{id: l.ID, learner: l.Learner, school: strings.Clone(l.School), at: l.Moment},
 			position: l.Position, changed: a.Order, gone: true})
 	}
 	for _, d := range a.Departures {
@@ -197,6 +211,7 @@ func (m *memory) Purge(context.Context) error {
 	m.purges++
 	for partition, departed := range m.departed {
 		maps.DeleteFunc(m.archive[partition], func(key answerKey, r archivedRow) bool { return r.gone && departed[key.learner] > 0 })
+		maps.DeleteFunc(m.tests[partition], func(key answerKey, r archivedTest) bool { return r.gone && departed[key.learner] > 0 })
 		maps.DeleteFunc(m.skills[partition], func(name layerName, s stored) bool { return s.rows.Answers[0] == 0 && departed[name.learner] > 0 })
 	}
 	return nil

@@ -25,7 +25,7 @@ type memory struct {
 	departed  map[int]map[answer.Token]answer.Position
 	vacated   map[int]map[answer.Token]int64
 	purges    int
-	tests     map[answer.Position]bool
+	tests     map[int]map[answerKey]archivedTest
 	skills    map[int]map[layerName]stored
 	sums      map[int]map[componentName]oracleSum
 	norms     map[int]map[normName]storedNorm
@@ -48,7 +48,7 @@ type step func(m *memory)
 
 func newMemory() *memory {
 	return &memory{fail: make(map[int]bool), archive: make(map[int]map[answerKey]archivedRow), departed: make(map[int]map[answer.Token]answer.Position), vacated: make(map[int]map[answer.Token]int64),
-		tests: make(map[answer.Position]bool), skills: make(map[int]map[layerName]stored), sums: make(map[int]map[componentName]oracleSum),
+		tests: make(map[int]map[answerKey]archivedTest), skills: make(map[int]map[layerName]stored), sums: make(map[int]map[componentName]oracleSum),
 		norms: make(map[int]map[normName]storedNorm), progress: make(map[int]transform.Restored),
 		adoptions: make(map[int]map[answer.Position]uint64), versions: make(map[uint64]transform.SnapshotRows)}
 }
@@ -98,34 +98,39 @@ func (m *memory) Archive(_ context.Context, partition int, c *answer.Columns, sk
 	return nil
 }
 
-func (m *memory) ArchiveTestResults(_ context.Context, _ int, c *answer.TestResults) error {
+func (m *memory) ArchiveTestResults(_ context.Context, partition int, c *answer.TestResults, skip []bool) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.called(); err != nil {
 		return err
 	}
-	first, rows := c.Position(0), c.Rows
-	m.queue = append(m.queue, func(m *memory) {
-		for i := range rows {
-			m.tests[first+answer.Position(i)] = true
-		}
-	})
+	rows := freshTests(c, skip)
+	m.queue = append(m.queue, func(m *memory) { m.putTests(partition, rows) })
 	return nil
 }
 
-func (m *memory) Known(_ context.Context, rows []transform.Lookup) (map[answer.EventID]answer.Position, error) {
+func (m *memory) Known(_ context.Context, which transform.Archive, rows []transform.Lookup) (map[answer.EventID]answer.Position, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.called(); err != nil {
 		return nil, err
 	}
 	known := make(map[answer.EventID]answer.Position)
+	note := func(id answer.EventID, position answer.Position) {
+		if old, ok := known[id]; !ok || position < old {
+			known[id] = position
+		}
+	}
 	for _, r := range rows {
-		for _, archive := range m.archive {
-			if found, ok := archive[answerKey{r.School, r.Learner, r.AnsweredAt, r.ID}]; ok {
-				if old, ok := known[r.ID]; !ok || found.position < old {
-					known[r.ID] = found.position
-				}
+		key := answerKey{r.School, r.Learner, r.Moment, r.ID}
+		for partition := range m.archive {
+			if found, ok := m.archive[partition][key]; ok && which == transform.AnswersArchive {
+				note(r.ID, found.position)
+			}
+		}
+		for partition := range m.tests {
+			if found, ok := m.tests[partition][key]; ok && which == transform.TestResultsArchive {
+				note(r.ID, found.position)
 			}
 		}
 	}

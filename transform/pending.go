@@ -15,15 +15,16 @@ type pending struct {
 	free        *pendingIDs
 }
 
-// pendingKey is the primary key of an answer in the archive: event id, learner
-// (who belongs to one school) and moment. What it is made of are keyed digests,
+// pendingKey is the primary key of a row in its archive: event id, learner
+// (who belongs to one school) and moment. A publisher may call an answer and a
+// test result by the same id; their moments, milliseconds and days, differ. What it is made of are keyed digests,
 // so nobody outside can choose colliding ones.
 type pendingKey [16]byte
 
-func pendingKeyOf(id *answer.EventID, learner answer.Token, answeredAt int64) (k pendingKey) {
+func pendingKeyOf(id *answer.EventID, learner answer.Token, moment int64) (k pendingKey) {
 	token := learner.Bytes()
 	first := binary.LittleEndian.Uint64(id[:8]) ^ bits.RotateLeft64(binary.LittleEndian.Uint64(token[:8]), 17)
-	second := binary.LittleEndian.Uint64(id[8:]) ^ uint64(answeredAt)*0x9e3779b97f4a7c15
+	second := binary.LittleEndian.Uint64(id[8:]) ^ uint64(moment)*0x9e3779b97f4a7c15
 	binary.LittleEndian.PutUint64(k[:8], first)
 	binary.LittleEndian.PutUint64(k[8:], second)
 	return k
@@ -45,19 +46,19 @@ type segment struct {
 }
 
 // add remembers the rows of a message, which come in the order of the log.
-func (p *pending) add(c *answer.Columns) {
-	if c.Rows == 0 {
+func (p *pending) add(d *delivered) {
+	if d.rows == 0 {
 		return
 	}
 	if len(p.generations) == 0 {
 		p.cut()
 	}
 	g := p.generations[len(p.generations)-1]
-	g.starts = append(g.starts, segment{first: len(g.ids), position: c.Position(0)})
-	for row := range c.Rows {
-		g.ids = append(g.ids, pendingKeyOf(&c.EventID[row], c.Learner.At(row), c.AnsweredAt[row]))
+	g.starts = append(g.starts, segment{first: len(g.ids), position: d.position(0)})
+	for row := range d.rows {
+		g.ids = append(g.ids, pendingKeyOf(&d.id[row], d.learner.At(row), d.moment[row]))
 	}
-	g.last = c.Position(c.Rows - 1)
+	g.last = d.position(d.rows - 1)
 }
 
 // cut begins a new generation: what was added so far belongs to a checkpoint.
@@ -102,7 +103,7 @@ func (p *pending) rows() int {
 	return n
 }
 
-// earliest returns the earliest remembered position of an answer.
+// earliest returns the earliest remembered position of a row.
 func (p *pending) earliest(key pendingKey) (answer.Position, bool) {
 	for _, g := range p.generations {
 		if position, ok := g.earliest(key); ok {

@@ -92,20 +92,28 @@ func (r *run) deadLetter(ctx context.Context, m *stream.Message, reason string) 
 	return nil
 }
 
-// findRepeats marks the rows that were delivered before. Only a row that is not
-// newer than everything of its learner can be one. Corrections are decided on
-// elsewhere.
+// findRepeats marks the rows that were delivered before. Only an answer that is
+// not newer than everything of its learner can be one; test results are so few
+// that all are asked about. Corrections are decided on elsewhere.
 func (r *run) findRepeats(ctx context.Context, w *workspace, units []unit) error {
 	w.late, w.asked = w.late[:0], w.asked[:0]
 	// Ids are remembered first, so that a repeat within the piece is found too.
 	for i := range units {
-		if u := &units[i]; u.content == contentAnswers {
-			r.pending.add(&u.answers)
-			first := len(w.late)
+		u := &units[i]
+		if !u.delivers() {
+			continue
+		}
+		r.pending.add(&u.rows)
+		first := len(w.late)
+		if u.content == contentAnswers {
 			w.late = r.state.Scan(&u.answers, w.late)
-			for _, row := range w.late[first:] {
-				r.ask(w, u, i, row)
+		} else {
+			for row := range u.rows.rows {
+				w.late = append(w.late, int32(row))
 			}
+		}
+		for _, row := range w.late[first:] {
+			r.ask(w, u, i, row)
 		}
 	}
 	for len(w.asked) > 0 {
@@ -116,32 +124,32 @@ func (r *run) findRepeats(ctx context.Context, w *workspace, units []unit) error
 	return nil
 }
 
-// lookUp asks the store about late rows. It tells of an event id, so rows that
-// share one, as a confused publisher may send them, are asked about one at a
-// time; those that remain are left in w.asked.
+// lookUp asks the store about late rows of one archive. It tells of an event id,
+// so rows that share one, as a confused publisher may send them, are asked about
+// one at a time; those that remain are left in w.asked.
 func (r *run) lookUp(ctx context.Context, w *workspace, units []unit) error {
 	w.lookups, w.later = w.lookups[:0], w.later[:0]
 	clear(w.ids)
-	now := w.asked[:0]
+	now, archive := w.asked[:0], units[w.asked[0].unit].archive()
 	for _, a := range w.asked {
-		c, row := &units[a.unit].answers, int(a.row)
-		id := c.EventID[row]
-		if w.ids[id] {
+		u := &units[a.unit]
+		lookup := u.rows.lookup(int(a.row))
+		if u.archive() != archive || w.ids[lookup.ID] {
 			w.later = append(w.later, a)
 			continue
 		}
-		w.ids[id] = true
+		w.ids[lookup.ID] = true
 		now = append(now, a)
-		w.lookups = append(w.lookups, Lookup{School: c.School.At(row), Learner: c.Learner.At(row), AnsweredAt: c.AnsweredAt[row], ID: id})
+		w.lookups = append(w.lookups, lookup)
 	}
-	known, err := r.config.Persistence.Known(ctx, w.lookups)
+	known, err := r.config.Persistence.Known(ctx, archive, w.lookups)
 	if err != nil {
 		return fmt.Errorf("look for repeats in partition %d: %w", r.partition, err)
 	}
 	r.stage.metrics.lookups.Add(float64(len(w.lookups)))
 	for i, a := range now {
 		u, row := &units[a.unit], int(a.row)
-		if earliest, found := known[w.lookups[i].ID]; found && earliest < u.answers.Position(row) {
+		if earliest, found := known[w.lookups[i].ID]; found && earliest < u.rows.position(row) {
 			u.repeat[row], u.skip[row] = true, true
 		}
 	}
@@ -151,12 +159,12 @@ func (r *run) lookUp(ctx context.Context, w *workspace, units []unit) error {
 
 // ask settles a late row from memory or notes the question for the store.
 func (r *run) ask(w *workspace, u *unit, index int, row int32) {
-	c := &u.answers
-	if c.Revision[row] > 0 {
+	d := &u.rows
+	if d.revision[row] > 0 {
 		return
 	}
-	key := pendingKeyOf(&c.EventID[row], c.Learner.At(int(row)), c.AnsweredAt[row])
-	if earliest, found := r.pending.earliest(key); found && earliest < c.Position(int(row)) {
+	key := pendingKeyOf(&d.id[row], d.learner.At(int(row)), d.moment[row])
+	if earliest, found := r.pending.earliest(key); found && earliest < d.position(int(row)) {
 		u.repeat[row], u.skip[row] = true, true
 		return
 	}
@@ -281,7 +289,8 @@ func (r *run) archive(ctx context.Context, u *unit) error {
 		err = r.config.Persistence.Archive(ctx, r.partition, &u.answers, u.skip, &u.said)
 	case contentTests:
 		rows = u.tests.Rows
-		err = r.config.Persistence.ArchiveTestResults(ctx, r.partition, &u.tests)
+		err = r.config.Persistence.ArchiveTestResults(ctx, r.partition, &u.tests, u.skip)
+		r.stage.metrics.countTestResults(u.skip)
 	case contentNothing, contentCommands:
 	}
 	if err != nil {

@@ -64,8 +64,8 @@ func TestPoisonPasses(t *testing.T) {
 	if got, want := fmt.Sprint(offsets), "[0 1 2 3 4 6 7 8]"; got != want {
 		t.Errorf("raw offsets in skills %v, want %v", got, want)
 	}
-	if w.store.rows() != 40 || len(w.store.tests) != 3 {
-		t.Errorf("%d answers and %d test results archived, want 40 and 3", w.store.rows(), len(w.store.tests))
+	if w.store.rows() != 40 || len(w.store.tests[0]) != 3 {
+		t.Errorf("%d answers and %d test results archived, want 40 and 3", w.store.rows(), len(w.store.tests[0]))
 	}
 	if got := w.store.progress[0]; got.RawOffset != 8 || got.AnswersOffset != 8 || got.SkillsOffset != 7 {
 		t.Errorf("progress %d/%d/%d, want 8/8/7", got.RawOffset, got.AnswersOffset, got.SkillsOffset)
@@ -82,7 +82,7 @@ func testsMessage(t *testing.T, rawOffset int64) stream.Message {
 		Subject: text, Part: text, Path: make([][]string, rows), YearGroup: make([]uint8, rows), TakenOn: codes, Score: make([]float64, rows),
 		MaxScore: make([]float64, rows), Made: codes, Right: codes, Wrong: codes, DurationS: codes, NormKinds: make([][]string, rows),
 		NormValues: make([][]float64, rows), Revision: make([]uint32, rows)},
-		EventID: make([]answer.EventID, rows), Learner: answer.Tokens{Codes: codes, Values: []answer.Token{answer.MintToken([16]byte{1})}}}
+		EventID: []answer.EventID{{1}, {2}, {3}}, Learner: answer.Tokens{Codes: codes, Values: []answer.Token{answer.MintToken([16]byte{1})}}}
 	var encoder answer.Encoder
 	value, err := encoder.AppendTestResults(nil, &c)
 	if err != nil {

@@ -354,12 +354,21 @@ type Departed struct {
 	Position answer.Position
 }
 
-// Lookup asks for an answer in the archive by its primary key.
+// Archive tells which archive a row lies in.
+type Archive uint8
+
+// The archives.
+const (
+	AnswersArchive     Archive = 0
+	TestResultsArchive Archive = 1
+)
+
+// Lookup asks for a row of an archive by its primary key.
 type Lookup struct {
-	School     string
-	Learner    answer.Token
-	AnsweredAt int64
-	ID         answer.EventID
+	School  string
+	Learner answer.Token
+	Moment  int64 // of an answer answered_at, milliseconds since 1970; of a test result taken_on, days since 1970
+	ID      answer.EventID
 }
 
 // Persistence is the durable side of this package. The package store implements
@@ -368,13 +377,13 @@ type Persistence interface {
 	// Restore returns the durable state of a partition.
 	Restore(ctx context.Context, partition int) (Restored, error)
 	// Known returns, of the rows that are archived, the earliest position.
-	Known(ctx context.Context, rows []Lookup) (map[answer.EventID]answer.Position, error)
+	Known(ctx context.Context, which Archive, rows []Lookup) (map[answer.EventID]answer.Position, error)
 	// Archive takes the rows of a message over with what they said, except those
 	// to skip (repeats that hold nothing new; nil skips none) and those that are
 	// marked as replayed. It copies, and blocks when full.
 	Archive(ctx context.Context, partition int, c *answer.Columns, skip []bool, said *Evidence) error
 	// ArchiveTestResults takes the rows of a message over, as Archive does.
-	ArchiveTestResults(ctx context.Context, partition int, c *answer.TestResults) error
+	ArchiveTestResults(ctx context.Context, partition int, c *answer.TestResults, skip []bool) error
 	// Checkpoint takes over a checkpoint. It blocks when full.
 	Checkpoint(ctx context.Context, checkpoint *Checkpoint) error
 	// SaveSnapshot makes a version of the item snapshot durable. Saving the same

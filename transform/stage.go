@@ -155,6 +155,7 @@ func (s *Stage) put(w *workspace) {
 
 type stageMetrics struct {
 	answers     *prometheus.CounterVec
+	testResults *prometheus.CounterVec
 	learners    prometheus.Gauge
 	layers      prometheus.Gauge
 	pending     prometheus.Gauge
@@ -168,14 +169,16 @@ type stageMetrics struct {
 func (m *stageMetrics) register(registry prometheus.Registerer) error {
 	m.answers = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "leerstroom_transform_answers_total", Help: "Answers by what was done with them."}, []string{"outcome"})
+	m.testResults = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "leerstroom_transform_test_results_total", Help: "Test results by what was done with them."}, []string{"outcome"})
 	m.learners = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "leerstroom_transform_learners", Help: "Learners in memory."})
 	m.layers = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "leerstroom_transform_layers", Help: "Layers of skill in memory."})
 	m.pending = prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "leerstroom_transform_pending_answers", Help: "Answers applied but not durable."})
+		Name: "leerstroom_transform_pending_answers", Help: "Answers and test results handled but not durable."})
 	m.lookups = prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "leerstroom_transform_lookups_total", Help: "Late answers looked up in the store."})
+		Name: "leerstroom_transform_lookups_total", Help: "Late answers and test results looked up in the store."})
 	m.deadLetters = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "leerstroom_transform_dead_letters_total", Help: "Messages that could not be used."}, []string{"reason"})
 	m.checkpoints = prometheus.NewCounter(prometheus.CounterOpts{
@@ -184,7 +187,18 @@ func (m *stageMetrics) register(registry prometheus.Registerer) error {
 		Name: "leerstroom_transform_amendments_total", Help: "Messages of corrections or orders that were followed."})
 	m.differing = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "leerstroom_transform_replays_differing_total", Help: "Messages of skills that a replay would have made otherwise."})
-	return register(registry, m.answers, m.learners, m.layers, m.pending, m.lookups, m.deadLetters, m.checkpoints, m.amendments, m.differing)
+	return register(registry, m.answers, m.testResults, m.learners, m.layers, m.pending, m.lookups, m.deadLetters, m.checkpoints, m.amendments, m.differing)
+}
+
+func (m *stageMetrics) countTestResults(skip []bool) {
+	repeats := 0
+	for _, skipped := range skip {
+		if skipped {
+			repeats++
+		}
+	}
+	m.testResults.WithLabelValues("archived").Add(float64(len(skip) - repeats))
+	m.testResults.WithLabelValues("repeat").Add(float64(repeats))
 }
 
 func (m *stageMetrics) count(a Applied) {

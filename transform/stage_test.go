@@ -69,15 +69,19 @@ func (w *world) now() time.Time { return time.Unix(0, w.clock.Load()) }
 
 func (w *world) pass(d time.Duration) { w.clock.Add(int64(d)) }
 
-// sent is a message of answers or of commands.
+// sent is a message of answers, of test results or of commands.
 type sent struct {
 	answers  *answer.Columns
+	tests    *answer.TestResults
 	commands *answer.Commands
 }
 
 func (s sent) rawOffset() int64 {
-	if s.commands != nil {
+	switch {
+	case s.commands != nil:
 		return s.commands.RawOffset
+	case s.tests != nil:
+		return s.tests.RawOffset
 	}
 	return s.answers.RawOffset
 }
@@ -89,14 +93,16 @@ func (w *world) send(partition int, c *answer.Columns) {
 	w.produce(partition, answersMessage(w.t, c))
 }
 
-// sendNext produces the next message of a workload: answers, now and then orders,
-// now and then nothing, for gaps in raw offsets are normal.
+// sendNext produces the next message of a workload: answers, now and then test
+// results or orders, now and then nothing, for gaps in raw offsets are normal.
 func (w *world) sendNext(partition int, load *workload, rawOffset int64, rows int) {
 	w.t.Helper()
 	switch w.random.IntN(12) {
 	case 0:
 	case 1:
 		w.order(partition, load.orders(rawOffset))
+	case 2:
+		w.sendTests(partition, load.testResults(rawOffset, 1+rows/4))
 	default:
 		w.send(partition, load.message(rawOffset, rows))
 	}
@@ -288,16 +294,21 @@ func (w *world) verify() {
 	w.t.Helper()
 	versions := w.versions()
 	for partition := range w.partitions {
-		o := newOracle()
+		o, tests := newOracle(), newTestOracle()
 		log := w.readAll(w.topics.Skills, partition)
 		for _, m := range w.messages[partition] {
 			version, rows, found := w.standing(log, m.rawOffset())
 			if !found {
 				w.t.Fatalf("partition %d: no message of skills for raw offset %d", partition, m.rawOffset())
 			}
-			if m.commands != nil {
+			switch {
+			case m.commands != nil:
 				o.command(m.commands, versions[version])
-			} else {
+				tests.command(m.commands)
+			case m.tests != nil:
+				o.changed, o.gone = nil, nil
+				tests.apply(m.tests)
+			default:
 				o.apply(m.answers, versions[version])
 			}
 			all, expected, gone := o.rows(), make(map[layerName]skillRow), make(map[layerName]bool)
@@ -327,6 +338,7 @@ func (w *world) verify() {
 		sameMaps(w.t, "stored sums", sumRowsOf(&restored.Sums), sumsOf(o))
 		w.t.Logf("partition %d: %d answers, %d corrected, %d learners", partition, len(o.archive), o.corrected, len(o.learners))
 		if w.persistence == w.store {
+			sameMaps(w.t, "archived test results", w.store.testRows(partition), tests.archive)
 			w.verifyNorms(partition, o)
 			w.verifyArchive(partition, o)
 		}

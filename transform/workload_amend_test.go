@@ -2,6 +2,7 @@ package transform_test
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"github.com/leerstroom/leerstroom/internal/answer"
 )
@@ -69,6 +70,11 @@ func (w *workload) rename(from, into answer.Token) {
 			w.past[i].learner = into
 		}
 	}
+	for i := range w.pastTests {
+		if w.pastTests[i].learner == from {
+			w.pastTests[i].learner = into
+		}
+	}
 }
 
 func (w *workload) forget(token answer.Token) {
@@ -79,6 +85,7 @@ func (w *workload) forget(token answer.Token) {
 		}
 	}
 	w.past = kept
+	w.pastTests = slices.DeleteFunc(w.pastTests, func(r testRow) bool { return r.learner == token })
 }
 
 // commands builds a message of commands.

@@ -36,15 +36,16 @@ func newRandom(t testing.TB) *rand.Rand {
 // rows, corrections, learners who change group or year, unknown goals and
 // subjects, scores off the scale.
 type workload struct {
-	random   *rand.Rand
-	learners []simulated
-	items    int
-	now      int64 // milliseconds
-	events   uint64
-	past     []row
-	epoch    uint32 // of the keys of the tokens
-	plain    bool   // no corrections
-	calm     bool   // nothing late, no repeats, no oddities
+	random    *rand.Rand
+	learners  []simulated
+	items     int
+	now       int64 // milliseconds
+	events    uint64
+	past      []row
+	pastTests []testRow
+	epoch     uint32 // of the keys of the tokens
+	plain     bool   // no corrections
+	calm      bool   // nothing late, no repeats, no oddities
 }
 
 type simulated struct {

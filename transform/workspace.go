@@ -42,11 +42,66 @@ type unit struct {
 	answers   answer.Columns
 	tests     answer.TestResults
 	commands  answer.Commands
-	repeat    []bool
-	skip      []bool
+	rows      delivered
+	repeat    []bool // rows that move nobody
+	skip      []bool // rows that are not archived as new ones
 	said      Evidence
 	recorded  *recorded
 	snapshot  *Snapshot
+}
+
+// delivered are the columns that tell a delivered answer or test result from
+// others. They lie in the message.
+type delivered struct {
+	rows      int
+	rawOffset int64
+	id        []answer.EventID
+	school    *answer.Strings
+	learner   *answer.Tokens
+	moment    []int64 // as in Lookup
+	revision  []uint32
+
+	days []int64 // memory for moments of test results
+}
+
+func (d *delivered) position(row int) answer.Position { return answer.At(d.rawOffset, row) }
+
+// lookup returns the primary key of a row; of row -1 none.
+func (d *delivered) lookup(row int) Lookup {
+	if row < 0 {
+		return Lookup{}
+	}
+	return Lookup{School: d.school.At(row), Learner: d.learner.At(row), Moment: d.moment[row], ID: d.id[row]}
+}
+
+// deliver notes what the decoded message delivers.
+func (u *unit) deliver() {
+	d := &u.rows
+	if u.content == contentAnswers {
+		c := &u.answers
+		*d = delivered{rows: c.Rows, rawOffset: c.RawOffset, id: c.EventID, school: &c.School, learner: &c.Learner,
+			moment: c.AnsweredAt, revision: c.Revision, days: d.days}
+	} else {
+		c := &u.tests
+		days := d.days[:0]
+		for _, day := range c.TakenOn[:c.Rows] {
+			days = append(days, int64(day))
+		}
+		*d = delivered{rows: c.Rows, rawOffset: c.RawOffset, id: c.EventID, school: &c.School, learner: &c.Learner,
+			moment: days, revision: c.Revision, days: days}
+	}
+	u.repeat, u.skip = resize(u.repeat, d.rows), resize(u.skip, d.rows)
+}
+
+// delivers tells whether a message holds answers or test results.
+func (u *unit) delivers() bool { return u.content == contentAnswers || u.content == contentTests }
+
+// archive tells where the rows of a message that delivers go.
+func (u *unit) archive() Archive {
+	if u.content == contentTests {
+		return TestResultsArchive
+	}
+	return AnswersArchive
 }
 
 type content uint8
@@ -96,15 +151,15 @@ func (u *unit) read(m *stream.Message, rawOffset int64) error {
 			return &poison{ReasonMalformed, err}
 		}
 		u.answers.KeyEpoch, u.answers.RawOffset = uint32(epoch), rawOffset
-		u.repeat = resize(u.repeat, u.answers.Rows)
-		u.skip = resize(u.skip, u.answers.Rows)
 		u.content = contentAnswers
+		u.deliver()
 	case answer.SchemaTestResults:
 		if err := u.decoder.TestResults(m.Value, &u.tests); err != nil {
 			return &poison{ReasonMalformed, err}
 		}
 		u.tests.KeyEpoch, u.tests.RawOffset = uint32(epoch), rawOffset
 		u.content = contentTests
+		u.deliver()
 	case answer.SchemaCommands:
 		if err := u.decoder.Commands(m.Value, &u.commands); err != nil {
 			return &poison{ReasonMalformed, err}
