@@ -20,7 +20,7 @@ func TestRun(t *testing.T) {
 	defer cancel()
 	results, err := Run(ctx, RunConfig{
 		Environment: &Environment{Brokers: enginetest.Kafka(t), ClickHouse: connection, Dir: t.TempDir(), Prefix: enginetest.UniqueName("bench"), Partitions: 4},
-		Command:     "go test", Answers: 20_000, Schools: 20, Learners: 40, Workers: 4,
+		Command:     "go test", Answers: 20_000, Schools: 20, Learners: 40, Workers: 4, RegistryLearners: 10_000,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -28,13 +28,15 @@ func TestRun(t *testing.T) {
 	for _, name := range []string{
 		figureHMAC, figureDriver, figureColumns, figurePseudonym, figureCopy, figureProduce, figureWriter, figureIdem, figureTransform,
 		figureEndToEnd, figureUnscored, figureEngine,
+		figureTokenCore, figureTokenBare, figureRegistry, figureResolution, figureSeal, figureSealSmall, figureWriteRaw, figureOpen, figureOpenSmall,
+		figureRotation, figureRotationToken,
 		"pseudonymize_allocations_per_row", "transform_and_store_allocations_per_row", "end_to_end_allocations_per_row", "end_to_end_resident_memory",
 	} {
 		if v := results.Value(name); !(v > 0) || math.IsInf(v, 0) {
 			t.Errorf("figure %s = %v, want a number above 0", name, v)
 		}
 	}
-	for name, to := range map[string]string{figureEndToEnd: figureEngine, figureUnscored: figureDriver} {
+	for name, to := range map[string]string{figureEndToEnd: figureEngine, figureUnscored: figureDriver, figureTokenCore: figureTokenBare, figureSeal: figureWriteRaw} {
 		f := results.find(name)
 		if want := results.Value(name) / results.Value(to); f.To != to || math.Abs(f.Ratio-want) > 1e-9 {
 			t.Errorf("%s is compared with %q, ratio %v; want %q, %v", name, f.To, f.Ratio, to, want)

@@ -23,9 +23,10 @@ func newBenchCommand() *cobra.Command {
 		Short: "Measure every stage, the whole line, latencies, and the bare limits beside them",
 		Long: `Measures on embedded engines in a directory of its own, which is removed
 afterwards: each stage alone, raw to scored and stored, the connector, next-exercise
-latency under load, the delay from an answer to the served skill; in the same run
-the bare limits (a columnar insert, HMAC alone, a Kafka copy) and ClickHouse's own
-Kafka engine on the same rows.`,
+latency under load, the delay from an answer to the served skill, tokens, the
+registry, sealing and a rotation of the keys; in the same run the bare limits (a
+columnar insert, HMAC alone, a Kafka copy) and ClickHouse's own Kafka engine on the
+same rows.`,
 		Args: arguments(cobra.NoArgs),
 		RunE: func(command *cobra.Command, _ []string) (err error) {
 			logger := newLogger(command.ErrOrStderr(), false)

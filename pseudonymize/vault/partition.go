@@ -274,7 +274,7 @@ func (p *Partition) apply(offset int64, r *Record) (Effect, error) {
 	}
 	effect := p.state.Apply(offset, r, &digest)
 	if p.mode != Own {
-		p.state.forgetChanges()
+		p.state.ForgetChanges()
 		return effect, nil
 	}
 	if effect == EffectDone && r.Kind == KindAnnounce {

@@ -114,8 +114,8 @@ func (s *State) root(l Learner) Learner {
 	return l
 }
 
-// forgetChanges drops what is kept for the table.
-func (s *State) forgetChanges() {
+// ForgetChanges drops the notes about what the table lacks, for who writes none.
+func (s *State) ForgetChanges() {
 	s.changedLearners, s.changedAliases = s.changedLearners[:0], s.changedAliases[:0]
 	s.droppedNames, s.changedGraves, s.lastAnnouncement = s.droppedNames[:0], s.changedGraves[:0], nil
 }
