@@ -15,6 +15,7 @@ import (
 	"github.com/leerstroom/leerstroom/internal/audit"
 	"github.com/leerstroom/leerstroom/internal/engine"
 	"github.com/leerstroom/leerstroom/internal/stream"
+	"github.com/leerstroom/leerstroom/pseudonymize/keyring"
 	"github.com/leerstroom/leerstroom/query"
 	"github.com/leerstroom/leerstroom/transform"
 )
@@ -46,6 +47,8 @@ type configuration struct {
 	// EngineAuthorisations say which adaptive engines may process the learners of
 	// a school: names of engines by school code. What is not there is refused.
 	EngineAuthorisations ingest.Authorisations `yaml:"engine_authorisations"`
+	// Keys say which key service keeps the keyset closed; left out, the file alone.
+	Keys keyring.Command `yaml:"keys"`
 	// Identities bound what a key may learn about identities.
 	Identities identitiesConfig `yaml:"identities"`
 	// Audit says how long the log of who saw which learners is kept.
@@ -177,6 +180,9 @@ func (c *configuration) validate() error {
 	}
 	if err := c.EngineAuthorisations.Validate(); err != nil {
 		return fmt.Errorf("configuration: engine_authorisations: %w", err)
+	}
+	if err := c.Keys.Validate(); err != nil {
+		return fmt.Errorf("configuration: keys: %w", err)
 	}
 	if err := c.Identities.Validate(); err != nil {
 		return fmt.Errorf("configuration: identities: %w", err)

@@ -175,9 +175,14 @@ func closeStore(ctx context.Context, s *store.Store, err *error) {
 	*err = errors.Join(*err, s.Close(closing))
 }
 
+// loadKeyset loads the keyset, through its key service if there is one.
+func (d *deployment) loadKeyset() (*keyring.Ring, error) {
+	return keyring.LoadWith(d.layout.tokenKeys(), d.config.Keys.Service())
+}
+
 // openVault connects to the registry of identities. The keyset must exist.
 func (d *deployment) openVault() (*vault.Vault, *keyring.Ring, error) {
-	ring, err := keyring.Load(d.layout.tokenKeys())
+	ring, err := d.loadKeyset()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -213,11 +218,11 @@ func (d *deployment) openAudit() (*audit.Log, error) {
 // lost, and a new one would open nothing.
 func (d *deployment) createKeys() error {
 	if fileExists(d.layout.public(sealRaw)) {
-		_, err := keyring.Load(d.layout.tokenKeys())
+		_, err := d.loadKeyset()
 		return err
 	}
 	if !fileExists(d.layout.tokenKeys()) {
-		if _, err := keyring.Create(d.layout.tokenKeys()); err != nil {
+		if _, err := keyring.CreateWith(d.layout.tokenKeys(), d.config.Keys.Service()); err != nil {
 			return err
 		}
 	}

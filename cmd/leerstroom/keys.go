@@ -27,43 +27,69 @@ back it up, apart from the data.`,
 	return command
 }
 
+// keyFlags are those of commands that touch nothing but keys.
+type keyFlags struct{ data, config string }
+
+func (f *keyFlags) add(command *cobra.Command) {
+	addDataFlag(command.Flags(), &f.data)
+	command.Flags().StringVar(&f.config, "config", "", "configuration file (YAML), which may name a key service")
+}
+
+// deployment is one without engines.
+func (f *keyFlags) deployment() (*deployment, error) {
+	config, err := loadConfiguration(f.config)
+	if err != nil {
+		return nil, err
+	}
+	return &deployment{config: config, layout: layout{f.data}}, nil
+}
+
 func newKeysCreateCommand() *cobra.Command {
-	var data string
+	var flags keyFlags
 	command := &cobra.Command{
 		Use: "create", Short: "Make the keys of a new deployment", Args: arguments(cobra.NoArgs),
 		Long: `Makes the keyset and the sealing keys that are missing. It is for a deployment
 without data: a new keyset in the place of a lost one opens nothing of the old.`,
 		RunE: func(command *cobra.Command, _ []string) error {
-			paths := layout{data}
-			if err := paths.prepare(); err != nil {
+			d, err := flags.deployment()
+			if err != nil {
 				return err
 			}
-			if err := (&deployment{layout: paths}).createKeys(); err != nil {
+			if err := d.layout.prepare(); err != nil {
 				return err
 			}
-			return listKeys(paths, command.OutOrStdout())
+			if err := d.createKeys(); err != nil {
+				return err
+			}
+			return d.listKeys(command.OutOrStdout())
 		},
 	}
-	addDataFlag(command.Flags(), &data)
+	flags.add(command)
 	return command
 }
 
 func newKeysListCommand() *cobra.Command {
-	var data string
+	var flags keyFlags
 	command := &cobra.Command{
 		Use: "list", Short: "List the keys, without their secrets", Args: arguments(cobra.NoArgs),
-		RunE: func(command *cobra.Command, _ []string) error { return listKeys(layout{data}, command.OutOrStdout()) },
+		RunE: func(command *cobra.Command, _ []string) error {
+			d, err := flags.deployment()
+			if err != nil {
+				return err
+			}
+			return d.listKeys(command.OutOrStdout())
+		},
 	}
-	addDataFlag(command.Flags(), &data)
+	flags.add(command)
 	return command
 }
 
-func listKeys(paths layout, out io.Writer) error {
-	ring, err := keyring.Load(paths.tokenKeys())
+func (d *deployment) listKeys(out io.Writer) error {
+	ring, err := d.loadKeyset()
 	if err != nil {
 		return err
 	}
-	sealing, err := loadSealingKeys(paths)
+	sealing, err := loadSealingKeys(d.layout)
 	if err != nil {
 		return err
 	}
@@ -183,7 +209,7 @@ func (d *deployment) keyStatus(ctx context.Context, prove bool, out io.Writer) e
 	if err != nil {
 		return err
 	}
-	if err := listKeys(d.layout, out); err != nil {
+	if err := d.listKeys(out); err != nil {
 		return err
 	}
 	left, err := s.left(ctx, s.ring.Primary())

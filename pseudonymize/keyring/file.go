@@ -129,7 +129,10 @@ func (s *keyset) check() error {
 // Create draws a keyset with epoch 1, writes it to the file with mode 0600 and
 // loads it. An existing file is refused with ErrExists: overwriting it would cut
 // every stored token from its learner.
-func Create(path string) (*Ring, error) {
+func Create(path string) (*Ring, error) { return CreateWith(path, Unwrapped{}) }
+
+// CreateWith does what Create does, with a keyset that a key service keeps closed.
+func CreateWith(path string, service KeyService) (*Ring, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("create keyset: %w", err)
 	}
@@ -152,47 +155,62 @@ func Create(path string) (*Ring, error) {
 		return nil, err
 	}
 	set := keyset{Format: format, Anchor: anchor, Epochs: []generation{{Epoch: 1, State: StatePrimary, Root: root}}}
-	if err := write(path, &set); err != nil {
+	if err := write(path, service, &set); err != nil {
 		return nil, err
 	}
-	return Load(path)
+	return LoadWith(path, service)
 }
 
 // Load reads a keyset. It refuses a missing file (ErrMissing), one that others
 // may read or write (ErrReadable) and one that is truncated, edited or foreign
 // (ErrDamaged).
-func Load(path string) (*Ring, error) {
-	set, err := read(path)
-	if err != nil {
+func Load(path string) (*Ring, error) { return LoadWith(path, Unwrapped{}) }
+
+// LoadWith does what Load does, with a keyset that a key service keeps closed. It
+// fails with ErrService when the service does.
+func LoadWith(path string, service KeyService) (*Ring, error) {
+	r := &Ring{path: path, service: service}
+	if err := r.Refresh(); err != nil {
 		return nil, err
 	}
-	return &Ring{path: path, set: set}, nil
+	return r, nil
 }
 
-func read(path string) (keyset, error) {
+// read returns the content of the file, as it lies there.
+func read(path string) ([]byte, error) {
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW, 0)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return keyset{}, fmt.Errorf("load keyset %s: %w: restore it from its backup; only a deployment without data may create a new one", path, ErrMissing)
+		return nil, fmt.Errorf("load keyset %s: %w: restore it from its backup; only a deployment without data may create a new one", path, ErrMissing)
 	case err != nil:
-		return keyset{}, fmt.Errorf("load keyset: %w", err)
+		return nil, fmt.Errorf("load keyset: %w", err)
 	}
 	defer file.Close()
 	info, err := file.Stat()
 	if err != nil {
-		return keyset{}, fmt.Errorf("load keyset: %w", err)
+		return nil, fmt.Errorf("load keyset: %w", err)
 	}
 	if !info.Mode().IsRegular() {
-		return keyset{}, fmt.Errorf("load keyset %s: %w: it is not a regular file", path, ErrDamaged)
+		return nil, fmt.Errorf("load keyset %s: %w: it is not a regular file", path, ErrDamaged)
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return keyset{}, fmt.Errorf("load keyset %s: %w (mode %04o): chmod 600 it, and rotate the keys if anyone may have read it", path, ErrReadable, mode)
+		return nil, fmt.Errorf("load keyset %s: %w (mode %04o): chmod 600 it, and rotate the keys if anyone may have read it", path, ErrReadable, mode)
 	}
 	content, err := io.ReadAll(io.LimitReader(file, maxFileBytes))
 	if err != nil {
-		return keyset{}, fmt.Errorf("load keyset: %w", err)
+		return nil, fmt.Errorf("load keyset: %w", err)
 	}
-	return parse(path, content)
+	return content, nil
+}
+
+// open makes a keyset of the content of the file.
+func open(path string, service KeyService, content []byte) (keyset, error) {
+	plain, err := service.Unwrap(content)
+	if err != nil {
+		return keyset{}, fmt.Errorf("load keyset %s: %w", path, err)
+	}
+	defer clear(plain)
+	return parse(path, plain)
 }
 
 func parse(path string, content []byte) (keyset, error) {
@@ -202,7 +220,7 @@ func parse(path string, content []byte) (keyset, error) {
 	decoder.DisallowUnknownFields()
 	// The decoder's own words may quote the file, so they are not passed on.
 	if err := decoder.Decode(&set); err != nil {
-		return keyset{}, fmt.Errorf("load keyset %s: %w: it is truncated or not a keyset, %s", path, ErrDamaged, advice)
+		return keyset{}, fmt.Errorf("load keyset %s: %w: it is truncated or not a keyset (one that a key service has wrapped needs keys.unwrap_command), %s", path, ErrDamaged, advice)
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return keyset{}, fmt.Errorf("load keyset %s: %w: something follows the keyset, %s", path, ErrDamaged, advice)
@@ -213,22 +231,43 @@ func parse(path string, content []byte) (keyset, error) {
 	return set, nil
 }
 
-// write replaces the file so that a crash leaves the old or the new content.
-func write(path string, set *keyset) error {
+// write replaces the file so that a crash leaves the old or the new content. What
+// a service has wrapped is unwrapped again before it takes the place of the only
+// other copy.
+func write(path string, service KeyService, set *keyset) error {
 	set.Checksum = set.checksum()
 	if err := set.check(); err != nil {
 		return fmt.Errorf("write keyset: %w", err)
 	}
-	content, err := json.MarshalIndent(set, "", "  ")
+	plain, err := json.MarshalIndent(set, "", "  ")
 	if err != nil {
 		return fmt.Errorf("write keyset: %w", err)
 	}
+	plain = append(plain, '\n')
+	defer clear(plain)
+	content, err := service.Wrap(plain)
+	if err != nil {
+		return fmt.Errorf("write keyset: %w", err)
+	}
+	again, err := service.Unwrap(content)
+	if err == nil && !bytes.Equal(again, plain) {
+		err = fmt.Errorf("%w: what it wrapped unwraps to something else", ErrService)
+	}
+	clear(again)
+	if err != nil {
+		return fmt.Errorf("write keyset: %w: the file was left as it is", err)
+	}
+	return replace(path, content)
+}
+
+// replace puts content in the place of the file.
+func replace(path string, content []byte) error {
 	dir := filepath.Dir(path)
 	temporary, err := os.CreateTemp(dir, ".keyset-*") // mode 0600
 	if err != nil {
 		return fmt.Errorf("write keyset: %w", err)
 	}
-	_, err = temporary.Write(append(content, '\n'))
+	_, err = temporary.Write(content)
 	if err == nil {
 		err = temporary.Sync()
 	}

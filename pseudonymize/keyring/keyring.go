@@ -12,7 +12,8 @@
 // Invariants:
 //   - A key never leaves the process and is in no error, log line or String.
 //   - The file is readable by its owner alone, complete and unedited, or it is
-//     refused with a sentence that says what to do. It is replaced atomically.
+//     refused with a sentence that says what to do. It is replaced atomically. A
+//     KeyService may keep its content closed.
 //   - Exactly one epoch is primary: the one that writers move to. Active epochs
 //     can still be read. A retired epoch has lost its root for good.
 //   - Event keys come from the anchor, which no rotation touches. An event id is
@@ -129,7 +130,11 @@ func (f Fingerprint) String() string { return hex.EncodeToString(f[:]) }
 
 // Ring is a loaded keyset. It is safe for concurrent use.
 type Ring struct {
-	path string
+	path    string
+	service KeyService
+
+	refreshing sync.Mutex        // taken before mu
+	content    [sha256.Size]byte // digest of the file that set was made of
 
 	mu  sync.RWMutex
 	set keyset
@@ -201,12 +206,24 @@ func (r *Ring) Fingerprint(epoch uint32) (Fingerprint, error) {
 }
 
 // Refresh reads the file again, so that a running process learns of a rotation.
-// On an error the ring stays as it was.
+// On an error the ring stays as it was. The key service is asked only when the
+// file is another one.
 func (r *Ring) Refresh() error {
-	set, err := read(r.path)
+	r.refreshing.Lock()
+	defer r.refreshing.Unlock()
+	content, err := read(r.path)
 	if err != nil {
 		return err
 	}
+	digest := sha256.Sum256(content)
+	if digest == r.content {
+		return nil
+	}
+	set, err := open(r.path, r.service, content)
+	if err != nil {
+		return err
+	}
+	r.content = digest
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.set = set
@@ -263,20 +280,21 @@ func (r *Ring) change(edit func(*keyset) error) error {
 		return err
 	}
 	defer unlock()
-	set, err := read(r.path)
+	content, err := read(r.path)
+	if err != nil {
+		return err
+	}
+	set, err := open(r.path, r.service, content)
 	if err != nil {
 		return err
 	}
 	if err := edit(&set); err != nil {
 		return err
 	}
-	if err := write(r.path, &set); err != nil {
+	if err := write(r.path, r.service, &set); err != nil {
 		return err
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.set = set
-	return nil
+	return r.Refresh()
 }
 
 func derive(root []byte, purpose Purpose) (Key, error) {
