@@ -16,10 +16,11 @@ func newAuditCommand() *cobra.Command {
 	var filter audit.Filter
 	command := &cobra.Command{
 		Use:   "audit [--school S] [--from DAY] [--until DAY]",
-		Short: "Print who saw which learners",
+		Short: "Print who saw which learners, and who changed identities and keys",
 		Long: `Prints the audit log, one JSON object per line, oldest first: every request that
 turned identifiers into tokens or tokens into names, or that showed learners of a
-group, and every one of these that was refused. With --school it is what that
+group, every one of these that was refused, and every command that changed rosters,
+erased learners or made, rotated or retired keys. With --school it is what that
 school has a right to see. It holds no identifier, no name and no token.
 
 Exits with 1 when lines are damaged, after printing all others. A crash in the

@@ -221,6 +221,10 @@ func (d *deployment) createKeys() error {
 		_, err := d.loadKeyset()
 		return err
 	}
+	return d.audited(audit.Record{Action: audit.ActionKeysCreate}, func(*audit.Record) error { return d.makeKeys() })
+}
+
+func (d *deployment) makeKeys() error {
 	if !fileExists(d.layout.tokenKeys()) {
 		if _, err := keyring.CreateWith(d.layout.tokenKeys(), d.config.Keys.Service()); err != nil {
 			return err

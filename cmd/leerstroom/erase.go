@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/leerstroom/leerstroom/internal/answer"
+	"github.com/leerstroom/leerstroom/internal/audit"
 	"github.com/leerstroom/leerstroom/pseudonymize"
 	"github.com/leerstroom/leerstroom/pseudonymize/keyring"
 	"github.com/leerstroom/leerstroom/pseudonymize/vault"
@@ -60,11 +61,13 @@ there once more, because a backup was restored.
 				if err != nil {
 					return err
 				}
-				secret, err := e.registry.Find(who)
-				if err != nil {
-					return fmt.Errorf("erase: %w", err)
-				}
-				certificate, err := e.run(ctx, secret.ID)
+				certificate, err := e.audited(func() (*certificate, error) {
+					secret, err := e.registry.Find(who)
+					if err != nil {
+						return nil, fmt.Errorf("erase: %w", err)
+					}
+					return e.run(ctx, secret.ID)
+				})
 				if err != nil {
 					return err
 				}
@@ -185,6 +188,17 @@ func (d *deployment) newErasure(ctx context.Context, school string, wait time.Du
 	return e, err
 }
 
+// audited erases one learner and keeps on record who did it.
+func (e *erasure) audited(erase func() (*certificate, error)) (c *certificate, err error) {
+	err = e.deployment.audited(audit.Record{Action: audit.ActionErase, School: e.school, Asked: 1}, func(r *audit.Record) (err error) {
+		if c, err = erase(); err == nil {
+			r.Given = 1
+		}
+		return err
+	})
+	return c, err
+}
+
 // run erases a learner and returns the certificate when everything has followed.
 // The certificate begins as a note that --again goes by, if this is interrupted.
 func (e *erasure) run(ctx context.Context, id vault.LearnerID) (*certificate, error) {
@@ -208,10 +222,14 @@ func (e *erasure) finish(ctx context.Context, c *certificate, tombstone *vault.T
 	c.Learners, c.Tokens = len(tombstone.Learners), len(tombstone.Tokens)
 	ctx, cancel := context.WithTimeoutCause(ctx, e.wait, errors.New("the stages have not followed in time: see that pseudonymize and transform run, then use --again"))
 	defer cancel()
-	if err := e.follow(ctx, c, tombstone.ID(), e.registry.Offset()); err != nil {
-		return fmt.Errorf("erase: %w", err)
+	err := e.follow(ctx, c, tombstone.ID(), e.registry.Offset())
+	if err == nil {
+		err = e.purge(ctx, c, tombstone)
 	}
-	if err := e.purge(ctx, c, tombstone); err != nil {
+	if err != nil {
+		if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) { // the time ended within a call
+			err = fmt.Errorf("%w (%w)", cause, err)
+		}
 		return fmt.Errorf("erase: %w", err)
 	}
 	if err := c.sign(); err != nil {
@@ -357,9 +375,9 @@ func (e *erasure) again(ctx context.Context, asJSON bool, out io.Writer) error {
 		}
 		switch {
 		case e.registry.State().LookupID(id) != 0:
-			c, err = e.run(ctx, id)
+			c, err = e.audited(func() (*certificate, error) { return e.run(ctx, id) })
 		case c.Digest == "":
-			err = e.takeUp(ctx, c, id)
+			c, err = e.audited(func() (*certificate, error) { return c, e.takeUp(ctx, c, id) })
 		default:
 			continue
 		}
@@ -375,18 +393,27 @@ func (e *erasure) again(ctx context.Context, asJSON bool, out io.Writer) error {
 	return nil
 }
 
-// takeUp finishes an erasure whose tombstone the registry has.
+// takeUp finishes an erasure that the registry has recorded. Its tombstone is read
+// from the registry's table, where the stage writes it within seconds.
 func (e *erasure) takeUp(ctx context.Context, c *certificate, id vault.LearnerID) error {
-	tombstones, err := e.registry.Tombstones(ctx)
-	if err != nil {
-		return err
-	}
-	for i := range tombstones {
-		if slices.Contains(tombstones[i].Learners, id) {
-			return e.finish(ctx, c, &tombstones[i])
+	waiting, cancel := context.WithTimeoutCause(ctx, e.wait, errors.New("the registry's table does not hold the tombstone: see that pseudonymize runs, and try again"))
+	defer cancel()
+	for {
+		tombstones, err := e.registry.Tombstones(waiting)
+		if err != nil {
+			return fmt.Errorf("erase: %w", err)
+		}
+		for i := range tombstones {
+			if slices.Contains(tombstones[i].Learners, id) {
+				return e.finish(ctx, c, &tombstones[i])
+			}
+		}
+		select {
+		case <-time.After(surveyInterval):
+		case <-waiting.Done():
+			return fmt.Errorf("erase: %w", context.Cause(waiting))
 		}
 	}
-	return errors.New("the registry's table does not hold the tombstone yet: try again in some seconds")
 }
 
 func readCertificate(path string) (c *certificate, id vault.LearnerID, err error) {

@@ -175,6 +175,21 @@ func TestRosterCommands(t *testing.T) {
 			t.Errorf("%s: the output holds a value", step.name)
 		}
 	}
+	holdsNoCanary(t, data, "canary")
+	want := []string{"keys_create begun 0/0", "keys_create done 0/0",
+		"roster_import begun 12AB00 0/0", "roster_import done 12AB00 2/2",
+		"roster_plan begun 12AB00 0/0", "roster_plan done 12AB00 2/2",
+		"roster_import begun 12AB00 0/0", "roster_import failed 12AB00 0/3", // of its lines none was taken
+		"roster_reassign begun 12AB00 0/2", "roster_reassign done 12AB00 2/2",
+		"roster_import begun 12AB00 0/0", "roster_import done 12AB00 2/2",
+		"roster_merge begun 12AB00 0/1", "roster_merge done 12AB00 1/1",
+		"roster_import begun 12AB00 0/0", "roster_import done 12AB00 1/1",
+		"roster_merge begun 12AB00 0/1", "roster_merge failed 12AB00 0/1",
+		"roster_import begun 12AB00 0/0", "roster_import failed 12AB00 0/0",
+		"erase begun 12AB00 0/1", "erase failed 12AB00 0/1"}
+	if got := auditedCommands(t, data); !slices.Equal(got, want) {
+		t.Errorf("on record are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
 	if code, out, errs := called(t, "", "keys", "status", "--data", data, "--prove"); code != 0 || !strings.Contains(out, "nothing depends on an epoch before 1") {
 		t.Errorf("keys status --prove = %d\n%s%s", code, out, errs)
 	}

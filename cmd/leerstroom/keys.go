@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/leerstroom/leerstroom/internal/audit"
 	"github.com/leerstroom/leerstroom/pseudonymize/keyring"
 )
 
@@ -131,7 +132,11 @@ The former key stays until "leerstroom keys retire" destroys it.`,
 		Args:    arguments(cobra.NoArgs),
 		RunE: func(command *cobra.Command, _ []string) error {
 			if sealing {
-				return rotateSealingKey(layout{flags.data}, command.OutOrStdout())
+				d, err := (&keyFlags{flags.data, flags.config}).deployment()
+				if err != nil {
+					return err
+				}
+				return d.rotateSealingKey(command.OutOrStdout())
 			}
 			return withDeployment(command, &flags, func(ctx context.Context, d *deployment) error {
 				return d.rotateKeys(ctx, detach, command.OutOrStdout(), command.ErrOrStderr())
@@ -164,7 +169,12 @@ func (d *deployment) rotateKeys(ctx context.Context, detach bool, out, progressT
 	if err != nil {
 		return err
 	}
-	epoch, err := s.ring.Rotate()
+	var epoch uint32
+	err = d.audited(audit.Record{Action: audit.ActionKeysRotate}, func(r *audit.Record) (err error) {
+		epoch, err = s.ring.Rotate()
+		r.Subject = fmt.Sprint("epoch ", epoch)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -234,8 +244,9 @@ func newKeysRetireCommand() *cobra.Command {
 		Use:   "retire EPOCH | --seal KEY",
 		Short: "Destroy a former key once nothing needs it",
 		Long: `Proves that nothing depends on the epoch (or, with --seal, that no message is left
-that only this sealing key opens), deletes the part of the registry's log that the
-table contains, and destroys the secret. Backups of the registry that were made
+that only this sealing key opens; connectors on other machines must have the new
+public key), deletes the part of the registry's log that the table contains, and
+destroys the secret. Backups of the registry that were made
 under it can't be read any more; that is what it is for.`,
 		Example: `  leerstroom keys retire 1 --data data`,
 		Args:    arguments(cobra.ExactArgs(1)),
@@ -280,7 +291,8 @@ func (d *deployment) retireEpoch(ctx context.Context, epoch uint32, out io.Write
 			return err
 		}
 	}
-	if err := s.ring.Retire(epoch); err != nil {
+	record := audit.Record{Action: audit.ActionKeysRetire, Subject: fmt.Sprint("epoch ", epoch)}
+	if err := d.audited(record, func(*audit.Record) error { return s.ring.Retire(epoch) }); err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "epoch %d is retired, its secret is destroyed\n", epoch)

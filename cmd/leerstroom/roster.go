@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/leerstroom/leerstroom/internal/answer"
+	"github.com/leerstroom/leerstroom/internal/audit"
 	"github.com/leerstroom/leerstroom/pseudonymize/roster"
 	"github.com/leerstroom/leerstroom/pseudonymize/vault"
 )
@@ -71,7 +72,14 @@ with 1 when lines were left out (conflict or invalid); the others are taken in.`
 		Args:    arguments(cobra.ExactArgs(1)),
 		RunE: func(command *cobra.Command, args []string) error {
 			return withDeployment(command, &flags.stageFlags, func(ctx context.Context, d *deployment) error {
-				return d.importRoster(ctx, args[0], flags.school, dry, command.OutOrStdout(), command.ErrOrStderr())
+				action := audit.ActionRosterImport
+				if dry {
+					action = audit.ActionRosterPlan
+				}
+				return d.audited(audit.Record{Action: action, School: flags.school}, func(r *audit.Record) (err error) {
+					r.Asked, r.Given, err = d.importRoster(ctx, args[0], flags.school, dry, command.OutOrStdout(), command.ErrOrStderr())
+					return err
+				})
 			})
 		},
 	}
@@ -83,19 +91,20 @@ with 1 when lines were left out (conflict or invalid); the others are taken in.`
 // rosterChunk is the number of lines between two reports of progress.
 const rosterChunk = 256
 
-func (d *deployment) importRoster(ctx context.Context, path, school string, dry bool, out, progressTo io.Writer) error {
+// importRoster returns how many lines there are and how many of them were taken.
+func (d *deployment) importRoster(ctx context.Context, path, school string, dry bool, out, progressTo io.Writer) (all, taken int, err error) {
 	file, err := os.Open(path)
 	if err != nil {
-		return fmt.Errorf("open roster: %w", err)
+		return 0, 0, fmt.Errorf("open roster: %w", err)
 	}
 	defer file.Close()
 	lines, err := roster.Read(file, roster.Config{School: school, TestIdentifiers: d.config.Ingest.TestIdentifiers})
 	if err != nil {
-		return err
+		return 0, 0, err
 	}
 	registry, err := d.registryOf(ctx, school)
 	if err != nil {
-		return err
+		return 0, 0, err
 	}
 	take := registry.ImportRoster
 	if dry {
@@ -107,7 +116,7 @@ func (d *deployment) importRoster(ctx context.Context, path, school string, dry 
 	for start := 0; start < len(lines); start += rosterChunk {
 		part := lines[start:min(len(lines), start+rosterChunk)]
 		if err := takeLines(ctx, part, take, out, counts); err != nil {
-			return err
+			return len(lines), start, err
 		}
 		bars.set("lines", int64(start+len(part)), int64(len(lines)))
 	}
@@ -116,10 +125,11 @@ func (d *deployment) importRoster(ctx context.Context, path, school string, dry 
 		words = append(words, fmt.Sprintf("%d %s", counts[o], o))
 	}
 	fmt.Fprintf(out, "%d lines: %s\n", len(lines), strings.Join(words, ", "))
-	if left := counts[vault.OutcomeConflict] + counts[vault.OutcomeInvalid]; left > 0 {
-		return fmt.Errorf("%w: %d of %d", errRoster, left, len(lines))
+	left := counts[vault.OutcomeConflict] + counts[vault.OutcomeInvalid]
+	if left > 0 {
+		err = fmt.Errorf("%w: %d of %d", errRoster, left, len(lines))
 	}
-	return nil
+	return len(lines), len(lines) - left, err
 }
 
 // takeLines hands the good lines on and prints an outcome for each.
@@ -206,7 +216,15 @@ skills are computed anew from the answers of both. This can't be undone.
 				if err != nil {
 					return err
 				}
-				if err := registry.Merge(ctx, gone, stays); err != nil {
+				record := audit.Record{Action: audit.ActionRosterMerge, School: flags.school, Asked: 1}
+				err = d.audited(record, func(r *audit.Record) error {
+					err := registry.Merge(ctx, gone, stays)
+					if err == nil {
+						r.Given = 1
+					}
+					return err
+				})
+				if err != nil {
 					return err
 				}
 				fmt.Fprintln(command.OutOrStdout(), "merged")
@@ -255,7 +273,15 @@ between.
 				if err != nil {
 					return err
 				}
-				if err := registry.Reassign(ctx, moves); err != nil {
+				record := audit.Record{Action: audit.ActionRosterReassign, School: flags.school, Asked: len(moves)}
+				err = d.audited(record, func(r *audit.Record) error {
+					err := registry.Reassign(ctx, moves)
+					if err == nil {
+						r.Given = len(moves)
+					}
+					return err
+				})
+				if err != nil {
 					return err
 				}
 				fmt.Fprintf(command.OutOrStdout(), "reassigned %d identifiers\n", len(moves))

@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
 
+	"github.com/leerstroom/leerstroom/internal/audit"
 	"github.com/leerstroom/leerstroom/internal/seal"
 	"github.com/leerstroom/leerstroom/internal/stream"
 )
@@ -72,22 +74,25 @@ func (d *deployment) newSealer() (*seal.Sealer, error) {
 
 // rotateSealingKey writes the private key first: a stage that meets a message
 // for it looks for it then.
-func rotateSealingKey(paths layout, out io.Writer) error {
-	if _, err := loadSealingKeys(paths); err != nil {
+func (d *deployment) rotateSealingKey(out io.Writer) error {
+	if _, err := loadSealingKeys(d.layout); err != nil {
 		return err
 	}
 	key, err := seal.GenerateKey()
 	if err != nil {
 		return err
 	}
-	id := key.Public().ID()
-	if err := seal.WritePrivateKey(paths.private(sealRaw+"-"+id.String()), key); err != nil {
+	id, public := key.Public().ID(), d.layout.public(sealRaw)
+	err = d.audited(audit.Record{Action: audit.ActionKeysRotate, Subject: "seal " + id.String()}, func(*audit.Record) error {
+		if err := seal.WritePrivateKey(d.layout.private(sealRaw+"-"+id.String()), key); err != nil {
+			return err
+		}
+		return seal.ReplacePublicKey(public, key.Public())
+	})
+	if err != nil {
 		return err
 	}
-	if err := seal.ReplacePublicKey(paths.public(sealRaw), key.Public()); err != nil {
-		return err
-	}
-	fmt.Fprintf(out, "connectors seal for key %s within some seconds; hand %s to those on other machines\n", id, paths.public(sealRaw))
+	fmt.Fprintf(out, "connectors seal for key %s within some seconds; hand %s to those on other machines\n", id, public)
 	return nil
 }
 
@@ -105,6 +110,13 @@ func (d *deployment) retireSealingKey(ctx context.Context, name string, out io.W
 	case at == 0:
 		return fmt.Errorf("retire sealing key %s: %w: connectors seal with it, rotate first (leerstroom keys rotate --seal)", name, errDepends)
 	}
+	public, err := os.Stat(d.layout.public(sealRaw))
+	if err != nil {
+		return fmt.Errorf("retire sealing key %s: %w", name, err)
+	}
+	if left := 2*sealRefresh - time.Since(public.ModTime()); left > 0 {
+		return fmt.Errorf("retire sealing key %s: %w: connectors may still seal for it, try again in %.0f s", name, errDepends, left.Seconds())
+	}
 	waiting, letters, err := d.sealedFor(ctx, keys[at].Public().ID())
 	if err != nil {
 		return err
@@ -113,7 +125,16 @@ func (d *deployment) retireSealingKey(ctx context.Context, name string, out io.W
 		return fmt.Errorf("retire sealing key %s: %w: %d messages of %s have not passed the stage, %d dead letters are sealed for it",
 			name, errDepends, waiting, d.names.Raw, letters)
 	}
-	files, err := sealingKeyFiles(d.layout)
+	record := audit.Record{Action: audit.ActionKeysRetire, Subject: "seal " + name}
+	if err := d.audited(record, func(*audit.Record) error { return destroySealingKey(d.layout, name) }); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "sealing key %s is retired, its secret is destroyed\n", name)
+	return nil
+}
+
+func destroySealingKey(paths layout, name string) error {
+	files, err := sealingKeyFiles(paths)
 	if err != nil {
 		return err
 	}
@@ -128,7 +149,6 @@ func (d *deployment) retireSealingKey(ctx context.Context, name string, out io.W
 			}
 		}
 	}
-	fmt.Fprintf(out, "sealing key %s is retired, its secret is destroyed\n", name)
 	return nil
 }
 

@@ -1,14 +1,16 @@
-// Package audit keeps the log of who saw which learners: one record for each
-// request that turned identifiers into tokens or tokens into names, or that
-// showed learners of a group.
+// Package audit keeps the log of who saw which learners and who changed what is
+// known of them: one record for each request that turned identifiers into tokens
+// or tokens into names, or that showed learners of a group, and two for each
+// command that changed identities or keys: before it, and how it ended.
 //
 // The log is a directory of files with one JSON object per line; a file is named
 // after the moment at which its period begins, in UTC, such as
 // 20261126T000000Z.jsonl. Several processes may append to the same directory.
 //
 // Invariants:
-//   - A record is on disk before the request that it is about is answered: n
-//     answers have n records, whenever the machine loses power.
+//   - A record is on disk before the request that it is about is answered, or
+//     the command begins: n answers have n records, whenever the machine loses
+//     power.
 //   - A record says who, what for, which school, how many and when. It holds no
 //     identifier, no name and no token.
 //   - Files are only appended to. One whose last record is older than it is kept
@@ -34,24 +36,42 @@ const (
 	ActionPseudonyms = "pseudonyms"     // identifiers became tokens
 	ActionNames      = "names"          // tokens of a group became names
 	ActionOverview   = "group_overview" // skills of the learners of a group were shown
+
+	ActionRosterImport   = "roster_import"   // of a command: asked and given are lines
+	ActionRosterPlan     = "roster_plan"     // the same without a change
+	ActionRosterMerge    = "roster_merge"    // two learners became one
+	ActionRosterReassign = "roster_reassign" // identifiers were given to other learners
+	ActionErase          = "erase"
+	ActionKeysCreate     = "keys_create"
+	ActionKeysRotate     = "keys_rotate"
+	ActionKeysRetire     = "keys_retire"
 )
 
 // OutcomeServed is the outcome of a request that was answered; another outcome
-// is the code of the problem that the caller got.
+// of a request is the code of the problem that the caller got.
 const OutcomeServed = "served"
+
+// Outcomes of a command. One that was killed has only begun.
+const (
+	OutcomeBegun  = "begun"
+	OutcomeDone   = "done"
+	OutcomeFailed = "failed"
+)
 
 // Record is one line of the log.
 type Record struct {
-	At      time.Time `json:"at"` // UTC, milliseconds; Append fills it in
-	Action  string    `json:"action"`
-	Outcome string    `json:"outcome"`
-	Key     string    `json:"key"` // id of the API key, not the key
-	Role    string    `json:"role"`
-	Purpose string    `json:"purpose,omitempty"` // that the tokens are for
-	School  string    `json:"school,omitempty"`
-	Group   string    `json:"group,omitempty"` // one that exists
-	Asked   int       `json:"asked"`           // learners that were asked for
-	Given   int       `json:"given"`           // learners that the reply tells about
+	At       time.Time `json:"at"` // UTC, milliseconds; Append fills it in
+	Action   string    `json:"action"`
+	Outcome  string    `json:"outcome"`
+	Key      string    `json:"key,omitempty"`      // id of the API key, not the key
+	Operator string    `json:"operator,omitempty"` // account that ran a command
+	Role     string    `json:"role"`
+	Purpose  string    `json:"purpose,omitempty"` // that the tokens are for
+	Subject  string    `json:"subject,omitempty"` // key epoch, or id of a sealing key
+	School   string    `json:"school,omitempty"`
+	Group    string    `json:"group,omitempty"` // one that exists
+	Asked    int       `json:"asked"`           // learners, identifiers or lines that it was about
+	Given    int       `json:"given"`           // those that the reply tells about, or that were changed
 }
 
 // Config says how long the log is kept.

@@ -1,0 +1,148 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// deliverOf posts three answers of each learner, known by LAS keys.
+func (s *system) deliverOf(school string, learners ...string) {
+	s.t.Helper()
+	publisher := s.population.Authorisations()[school][0]
+	var body bytes.Buffer
+	for _, learner := range learners {
+		for i := range 3 {
+			s.line(&body, map[string]any{"id": fmt.Sprint(learner, "-", i), "publisher": publisher, "school": school,
+				"learner": map[string]string{"scheme": "las", "value": learner}, "group": "5A", "year_group": 5, "exercise": fmt.Sprint("o", i), "goal": "optellen",
+				"subject": "rekenen", "kind": "practice", "score": 1, "attempt": 1, "answered_at": time.Now().Add(time.Duration(i-9) * time.Hour).Format(time.RFC3339)})
+		}
+	}
+	s.post(&hunt{t: s.t}, "/v1/answers", s.publishers[publisher], body.Bytes())
+}
+
+// copyTo copies the engines' files of a system that is not running.
+func (s *system) copyTo(to string) { s.copyEngines(s.data(), to) }
+
+// restoreFrom puts the engines' files of a copy in the place of the present ones.
+func (s *system) restoreFrom(from string) { s.copyEngines(from, s.data()) }
+
+func (s *system) copyEngines(from, to string) {
+	s.t.Helper()
+	if err := os.MkdirAll(to, 0o700); err != nil {
+		s.t.Fatal(err)
+	}
+	for _, name := range []string{"kafka", "clickhouse"} {
+		if err := os.RemoveAll(filepath.Join(to, name)); err != nil {
+			s.t.Fatal(err)
+		}
+		if out, err := exec.Command("cp", "-a", filepath.Join(from, name), to).CombinedOutput(); err != nil {
+			s.t.Fatalf("copy %s: %v\n%s", name, err, out)
+		}
+	}
+}
+
+// TestErasuresOutliveARestore erases a learner, puts back a backup from before in
+// which the learner is there, and repeats the erasure from its certificate. One
+// that was interrupted is finished in the same way.
+func TestErasuresOutliveARestore(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, newPopulation(t, 1, 4))
+	school := slices.Sorted(maps.Keys(s.population.Authorisations()))[0]
+	backup := filepath.Join(s.directory, "backup")
+	of := []string{"--school", school, "--data", s.data(), "--config", s.config()}
+	erase := func(args ...string) string {
+		t.Helper()
+		return s.must(append(append([]string{"erase"}, args...), of...)...)
+	}
+	stored := func(want int, when string) {
+		t.Helper()
+		if report := s.must("fsck", "--data", s.data(), "--config", s.config()); strings.Contains(report, "DIFF") {
+			t.Errorf("fsck finds differences %s:\n%s", when, report)
+		}
+		if n := s.count(t, "answers FINAL"); n != want {
+			t.Errorf("%d answers are stored %s, want %d", n, when, want)
+		}
+	}
+	s.up()
+	s.deliverOf(school, "L-1", "L-2", "L-3")
+	stored(9, "before the erasure")
+	s.terminate()
+	s.copyTo(backup)
+
+	s.up()
+	if out := erase("--alias", "las:L-3"); !strings.Contains(out, "rows left           0") {
+		t.Errorf("erase prints\n%s", out)
+	}
+	stored(6, "after the erasure")
+	if out := erase("--again"); !strings.HasSuffix(out, "1 certificates, 0 erasures repeated or finished\n") {
+		t.Errorf("erase --again of what is erased prints\n%s", out)
+	}
+	s.terminate()
+
+	s.restoreFrom(backup)
+	s.up()
+	stored(9, "after the restore")
+	if out := erase("--again"); !strings.Contains(out, "rows left           0") || !strings.HasSuffix(out, "1 certificates, 1 erasures repeated or finished\n") {
+		t.Errorf("erase --again prints\n%s", out)
+	}
+	stored(6, "after the erasure was repeated")
+
+	if out, code := s.fails("erase", "--school", school, "--alias", "las:L-2", "--wait", "1ns"); code != 1 || !strings.Contains(out, "then use --again") {
+		t.Errorf("an erasure that can't wait: exit %d\n%s", code, out)
+	}
+	if signed, all := s.certificates(); signed != 1 || all != 2 {
+		t.Errorf("%d of %d certificates are signed, want 1 of 2", signed, all)
+	}
+	if out := erase("--again"); !strings.HasSuffix(out, "2 certificates, 1 erasures repeated or finished\n") {
+		t.Errorf("erase --again after an interruption prints\n%s", out)
+	}
+	if signed, all := s.certificates(); signed != 2 || all != 2 {
+		t.Errorf("%d of %d certificates are signed, want all", signed, all)
+	}
+	stored(3, "after the interrupted erasure was finished")
+	s.terminate()
+	done, failed := 0, 0
+	for _, line := range auditedCommands(t, s.data()) {
+		done += strings.Count(line, "erase done "+school+" 1/1")
+		failed += strings.Count(line, "erase failed "+school+" 0/1")
+	}
+	if done != 3 || failed != 1 {
+		t.Errorf("on record are %d erasures and %d that failed, want 3 and 1", done, failed)
+	}
+}
+
+// certificates counts the certificates, and those whose digest is right.
+func (s *system) certificates() (signed, all int) {
+	s.t.Helper()
+	files, err := filepath.Glob(layout{s.data()}.path("erasures", "*.json"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, path := range files {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		var c, again certificate
+		if err := json.Unmarshal(content, &c); err != nil {
+			s.t.Fatal(err)
+		}
+		again = c
+		if err := again.sign(); err != nil {
+			s.t.Fatal(err)
+		}
+		if c.Digest == again.Digest {
+			signed++
+		}
+	}
+	return signed, len(files)
+}
