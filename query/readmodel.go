@@ -254,7 +254,7 @@ func (m *ReadModel) count(l *learner, yearGroup uint8, estimates []filter.Estima
 	mark := l.token.Bytes()[1]
 	for i := range l.layers {
 		inner := &l.layers[i]
-		to := place{transform.Bin(l.meanOf(inner)), transform.VarianceClass(estimates[i].Skill)}
+		to := place{transform.Bin(l.meanOf(inner)), transform.VarianceClass(estimates[i].Spread)}
 		if to == inner.at && yearGroup == l.yearGroup {
 			continue
 		}

@@ -100,7 +100,7 @@ func (f *Freezer) count() {
 			group = &normOfGroup{subject: strings.Clone(s.Subject)}
 			f.groups[key] = group
 		}
-		group.histogram.AddUncertain(Bin(s.Skill), VarianceClass(s.Variance), 1)
+		group.histogram.AddUncertain(Bin(s.Skill), VarianceClass(s.Spread), 1)
 	}
 }
 

@@ -31,6 +31,7 @@ type PastStanding struct {
 	Day      Day     // of its newest answer
 	Skill    float64 // sum of the layer and the wider ones, logits
 	Variance float64
+	Spread   float64 // see filter.Estimate
 	Answers  uint32
 	Layers   [filter.Layers]DailySkill // that it is the sum of; those not met are zero
 }
@@ -114,7 +115,7 @@ func (r *Replay) Standings(p *filter.Parameters, day Day) []PastStanding {
 	for i := range r.layers {
 		l := &r.layers[i]
 		s := PastStanding{Layer: l.Layer, Key: l.Key, Subject: l.Subject, Day: l.Day, Skill: r.skillOf(l),
-			Variance: r.estimates[i].Skill, Answers: l.Answers}
+			Variance: r.estimates[i].Skill, Spread: r.estimates[i].Spread, Answers: l.Answers}
 		s.Layers[l.Layer] = *l
 		if k := r.estimates[i].Subject; k >= 0 {
 			s.Layers[LayerSubject] = r.layers[k]

@@ -1,6 +1,10 @@
 package transform
 
-import "math"
+import (
+	"math"
+
+	"github.com/leerstroom/leerstroom/transform/filter"
+)
 
 // Blocks of a norm histogram: runs of bins that share a sum of variances.
 const (
@@ -33,7 +37,8 @@ func VarianceClass(variance float64) uint8 {
 	if !(variance > 0) {
 		return 0
 	}
-	return uint8(min(max(math.Round((math.Log2(variance)-lowestOctave)*classesPerOctave), 0), varianceClasses-1))
+	class := float64(filter.Log(variance)*(classesPerOctave/math.Ln2)) - lowestOctave*classesPerOctave
+	return uint8(min(max(math.Round(class), 0), varianceClasses-1))
 }
 
 // ClassVariance returns the variance that a class counts for, in VarianceUnit.

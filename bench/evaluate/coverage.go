@@ -233,6 +233,7 @@ type known struct {
 	learner  int
 	estimate filter.Gaussian
 	diagonal float64 // variance without covariances
+	spread   float64 // see filter.Estimate
 	truth    float64
 	answers  [filter.Layers]uint32
 }
@@ -266,7 +267,7 @@ func (s *schoolYear) skills(u int, l *trueLearner, at int64) (out [coverageLayer
 	}
 	s.parameters.SkillVariances(estimates)
 	for n, i := range places {
-		out[i].estimate.Variance = estimates[n].Skill
+		out[i].estimate.Variance, out[i].spread = estimates[n].Skill, estimates[n].Spread
 	}
 	return out
 }
@@ -325,7 +326,7 @@ func sortedTruths(of []*known) []float64 {
 func normOf(of []*known) (*transform.Norm, error) {
 	var h transform.Histogram
 	for _, k := range of {
-		h.AddUncertain(transform.Bin(k.estimate.Mean), transform.VarianceClass(k.estimate.Variance), 1)
+		h.AddUncertain(transform.Bin(k.estimate.Mean), transform.VarianceClass(k.spread), 1)
 	}
 	group := &transform.NormGroup{}
 	group.Bins, group.Counts = h.AppendSparse(nil, nil)

@@ -12,7 +12,9 @@
 // An answer gives a gradient e and an information h at z; every Gaussian of
 // variance s moves by ±s·e/(1+hv) and shrinks by s²h/(1+hv). A layer that does
 // not apply (an answer without a subject, say) is the zero Gaussian: known to be
-// zero, it takes no part and never moves.
+// zero, it takes no part and never moves. With answers and days a layer drifts: its
+// variance grows towards that of the population, and its mean is drawn back, so
+// that the population stays as wide as it is.
 //
 // Learners move at once. The shared components stand still during an epoch, and
 // answers leave int64 contributions, which add in any order to the same bits;

@@ -218,21 +218,40 @@ func TestReduceOfNothingChangesNothing(t *testing.T) {
 	}
 }
 
-func TestDriftIsCapped(t *testing.T) {
+// TestDriftKeepsThePopulation: a population that is as wide as the prior stays so
+// whatever the time that passes, an unlimited time leaves nothing known, and time
+// that runs backwards counts as none.
+func TestDriftKeepsThePopulation(t *testing.T) {
 	t.Parallel()
 	p := filter.DefaultParameters()
-	p.Learner[filter.LayerGoal] = filter.LayerParameters{Variance: 0.6, DriftPerAnswer: 0.25, DriftPerDay: 0.125}
-	g := filter.Gaussian{Mean: 2, Variance: 0.0625}
+	p.Learner[filter.LayerGoal] = filter.LayerParameters{Mean: 0.5, Variance: 0.5, DriftPerAnswer: 0.25, DriftPerDay: 0.25}
+	g := filter.Gaussian{Mean: 2.5, Variance: 0.125}
 	for _, c := range []struct {
-		elapsedMs int64
-		want      float64
-	}{{0, 0.3125}, {filter.MillisecondsPerDay, 0.4375}, {-5 * filter.MillisecondsPerDay, 0.3125}, {math.MaxInt64, 0.6}} {
-		if got := p.Drift(filter.LayerGoal, g, c.elapsedMs); got != (filter.Gaussian{Mean: 2, Variance: c.want}) {
-			t.Errorf("Drift(%d ms) = %+v, want variance %v", c.elapsedMs, got, c.want)
+		elapsedMs      int64
+		mean, variance float64
+	}{
+		{0, 0.5 + 2*math.Sqrt(2./3), 0.25}, {filter.MillisecondsPerDay, 0.5 + math.Sqrt2, 0.3125},
+		{-5 * filter.MillisecondsPerDay, 0.5 + 2*math.Sqrt(2./3), 0.25}, {math.MaxInt64, 0.5, 0.5},
+	} {
+		got := p.Drift(filter.LayerGoal, g, c.elapsedMs)
+		if math.Abs(got.Mean-c.mean) > 1e-4 || math.Abs(got.Variance-c.variance) > 1e-9 {
+			t.Errorf("Drift(%d ms) = %+v, want {%v %v}", c.elapsedMs, got, c.mean, c.variance)
 		}
 	}
-	if got := p.Drift(filter.LayerGoal, filter.Gaussian{Variance: 0.7}, 1000); got.Variance != 0.7 {
-		t.Errorf("drift changed a variance above the ceiling to %v", got.Variance)
+	for _, variance := range []float64{0, 0.2, 0.5} {
+		// Estimates that differ by the rest of the population's variance.
+		estimate := filter.Gaussian{Mean: 0.5 + math.Sqrt(0.5-variance), Variance: variance}
+		got := p.Drift(filter.LayerGoal, estimate, 3*filter.MillisecondsPerDay)
+		if whole := (got.Mean-0.5)*(got.Mean-0.5) + got.Variance; math.Abs(whole-0.5) > 1e-12 {
+			t.Errorf("from variance %v drift makes the population %v wide, want .5", variance, whole)
+		}
+	}
+	if got := p.Drift(filter.LayerGoal, filter.Gaussian{Mean: 1, Variance: 0.7}, 1000); !(got.Variance < 0.7 && got.Variance > 0.5) {
+		t.Errorf("drift changed a variance above the ceiling .5 from .7 to %v, want it between", got.Variance)
+	}
+	still := filter.Parameters{}
+	if got := still.Drift(filter.LayerGoal, g, 1000); got != g {
+		t.Errorf("without drift %+v became %+v", g, got)
 	}
 }
 

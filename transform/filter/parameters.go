@@ -1,6 +1,9 @@
 package filter
 
-import "fmt"
+import (
+	"fmt"
+	"math"
+)
 
 // The layers of a learner's skill, index of a Learner.
 const (
@@ -61,9 +64,9 @@ func (s *Shared) Difficulty() Gaussian {
 type LayerParameters struct {
 	Mean           float64 // before the first answer, logits
 	Variance       float64 // before the first answer
-	DriftPerAnswer float64 // variance added before each answer but the first
-	DriftPerDay    float64 // variance added per day since the layer's last answer
-	Ceiling        float64 // drift alone lifts no variance above it; 0 = Variance
+	DriftPerAnswer float64 // variance of the wandering before each answer but the first
+	DriftPerDay    float64 // variance of the wandering per day since the layer's last answer
+	Ceiling        float64 // variance that drift leads to; 0 = Variance
 }
 
 // Parameters are the constants of the filter.
@@ -78,9 +81,9 @@ type Parameters struct {
 // DefaultParameters returns the constants that are used when nothing better is
 // known: a population in which learners differ by one logit and items by one
 // logit, and goals by about three quarters of one. Skill at a goal moves while it
-// is being practised (.01 per answer), the overall level hardly (.001); after a
-// year of silence a goal is nearly as unknown as at the start, the overall level
-// by a third. Predictions hardly change when a drift is doubled or halved.
+// is being practised (.01 per answer), the overall level hardly (.001); a year of
+// silence takes half of the way back to knowing nothing at a goal, and a quarter of
+// it overall. Predictions hardly change when a drift is doubled or halved.
 func DefaultParameters() Parameters {
 	return Parameters{
 		Learner: [Layers]LayerParameters{
@@ -139,18 +142,26 @@ func (p *Parameters) Prior(layer int) Gaussian {
 // Drift returns a layer that has seen answers, as it is elapsedMs milliseconds
 // after the last of them, just before the next one. Time that runs backwards
 // counts as none.
+//
+// Drift adds the variance q and at the same time draws the layer to where it was
+// before the first answer, so that a population stays as wide as it was: with the
+// ceiling c and the share k = 1/(1+q/c) that is kept, the deviation becomes √k of
+// it and the variance k·s + (1-k)·c (Ornstein and Uhlenbeck 1930).
 func (p *Parameters) Drift(layer int, g Gaussian, elapsedMs int64) Gaussian {
 	l := &p.Learner[layer]
 	ceiling := l.Ceiling
 	if ceiling == 0 {
 		ceiling = l.Variance
 	}
-	if g.Variance >= ceiling {
+	wander := l.DriftPerAnswer
+	if elapsedMs > 0 {
+		wander += float64(float64(elapsedMs) * (1.0 / MillisecondsPerDay) * l.DriftPerDay)
+	}
+	if !(wander > 0) || !(ceiling > 0) {
 		return g
 	}
-	if elapsedMs > 0 {
-		g.Variance += float64(float64(elapsedMs) * (1.0 / MillisecondsPerDay) * l.DriftPerDay)
-	}
-	g.Variance = min(g.Variance+l.DriftPerAnswer, ceiling)
+	kept := 1 / (1 + wander/ceiling)
+	g.Mean = l.Mean + float64((g.Mean-l.Mean)*math.Sqrt(kept))
+	g.Variance = float64(kept*g.Variance) + float64((1-kept)*ceiling)
 	return g
 }

@@ -8,12 +8,19 @@ type Estimate struct {
 	Answers  uint32  // that moved the layer
 	AgeMs    int64   // since the layer's last answer, at that moment
 
-	// Skill is filled in: the variance of the skill that the layer stands for,
+	// Skill is filled in: the error variance of the skill that the layer stands for,
 	// which is the sum of it and the wider ones.
 	Skill float64
+	// Spread is filled in: the variance that the skill leaves to be added to the
+	// variance of the estimates, so that together they are that of the true skills of
+	// a population. It is below Skill where the estimate scatters more than it should.
+	Spread float64
 
 	told    float64 // information about the skill at this width: own and from below
 	upwards float64 // what of it reaches the layer above
+	then    float64 // of a goal: what its subject was told by the goal's last answer
+	ageMs   int64   // of a subject: moment that told stands for
+	order   int32   // the goals from the oldest to the youngest: place of the n-th
 	direct  uint32  // answers that name nothing narrower
 }
 
@@ -21,7 +28,7 @@ type Estimate struct {
 // right, p(1-p), less what the uncertainty of the exercise takes away.
 const typicalInformation = 0.18
 
-// SkillVariances fills in Skill of all layers of one learner.
+// SkillVariances fills in Skill and Spread of all layers of one learner.
 //
 // The filter keeps a variance per layer and leaves out the covariances, which are
 // negative: what an answer shows is a sum, and when one layer lies higher than
@@ -33,26 +40,29 @@ const typicalInformation = 0.18
 // and g of the layers
 //
 //	goal      told λ = J, passes on λ/(1+g·λ)
-//	subject   told Λ = J + Σ of its goals, passes on Λ/(1+s·Λ)
+//	subject   told Λ = J + those of its goals, passes on Λ/(1+s·Λ)
 //	overall   told M = J + Σ of the subjects; variance 1/(1/o+M)
 //	downwards the variance of a child is 1/(told + 1/(prior + v)), where v is the
 //	          variance of its parent without what the child passed on
 //
 // J of a goal comes from its own variance: an answer of information h adds
 // h/(1+h·rest) to the precision of the goal, where rest is the variance of the
-// layers above. Drift is in it, for it widens the goal. Answers that name no goal
-// count by their number.
+// layers above. Drift of the goal is in it, for it widens the goal. The layers
+// above drift for all goals alike, so a subject is told of its goals one after the
+// other, the oldest first, and what it was told fades from one to the next. Answers
+// that name no goal count by their number.
 func (p *Parameters) SkillVariances(estimates []Estimate) {
 	overall := -1
 	var above float64 // variance of overall
 	for i := range estimates {
 		e := &estimates[i]
-		e.told, e.upwards, e.direct = 0, 0, e.Answers
+		e.told, e.upwards, e.then, e.direct = 0, 0, 0, e.Answers
 		if e.Layer == LayerOverall {
 			overall, above = i, e.Variance
 		}
 	}
-	told := p.tellGoals(estimates, above, p.ageOf(estimates, overall))
+	age := p.ageOf(estimates, overall)
+	told := p.tellGoals(estimates, above, age)
 	for i := range estimates {
 		e := &estimates[i]
 		if e.Layer != LayerSubject {
@@ -70,6 +80,8 @@ func (p *Parameters) SkillVariances(estimates []Estimate) {
 	}
 	top := 1/p.Learner[LayerOverall].Variance + told
 	p.descend(estimates, top)
+	p.widen(estimates, overall, age)
+	p.stretch(estimates, overall)
 }
 
 // ageing is how much the layers above the goals have drifted since some time ago.
@@ -108,32 +120,107 @@ func (p *Parameters) ageOf(estimates []Estimate, overall int) (a ageing) {
 	return a
 }
 
-// tellGoals gathers what goals tell their subjects, and returns what those
-// without a subject tell overall.
-func (p *Parameters) tellGoals(estimates []Estimate, above float64, age ageing) (told float64) {
+// tellGoals tells the subjects of their goals, and returns what the goals without a
+// subject tell overall.
+func (p *Parameters) tellGoals(estimates []Estimate, above float64, age ageing) float64 {
+	none := Estimate{}
 	prior := p.Learner[LayerGoal].Variance
-	for i := range estimates {
-		e := &estimates[i]
-		if e.Layer != LayerGoal || !(e.Variance > 0) || !(prior > 0) {
-			continue
-		}
-		rest := above
+	goals := orderGoals(estimates)
+	for n := range goals {
+		e := &estimates[estimates[n].order]
+		subject, rest := &none, above
 		if e.Subject >= 0 {
-			rest += estimates[e.Subject].Variance
+			subject = &estimates[e.Subject]
+			rest += subject.Variance
 		}
-		gained := max(0, 1/e.Variance-1/prior)
-		e.told = float64(gained * (1 + float64(typicalInformation*rest)))
+		if e.Variance > 0 && prior > 0 {
+			gained := max(0, 1/e.Variance-1/prior)
+			e.told = float64(gained * (1 + float64(typicalInformation*rest)))
+		}
+		subject.told = p.fade(subject, age.since(subject.ageMs)-age.since(e.AgeMs))
+		subject.told += e.told / (1 + float64(prior*e.told))
+		subject.ageMs, e.then = e.AgeMs, subject.told
+		for k := n - 1; k >= 0 && estimates[estimates[k].order].AgeMs == e.AgeMs; k-- {
+			if o := &estimates[estimates[k].order]; o.Subject == e.Subject {
+				o.then = subject.told
+			}
+		}
+		subject.direct -= min(e.Answers, subject.direct)
 		e.told /= 1 + float64(e.told*age.since(e.AgeMs))
 		e.upwards = e.told / (1 + float64(prior*e.told))
-		if e.Subject < 0 {
-			told += e.upwards
+		subject.upwards += e.upwards
+	}
+	none.told = p.fade(&none, age.since(none.ageMs))
+	for i := range estimates {
+		if e := &estimates[i]; e.Layer == LayerSubject {
+			e.told = p.fade(e, age.since(e.ageMs))
+		}
+	}
+	// What a goal has passed on is its share of what is left.
+	for i := range estimates {
+		e := &estimates[i]
+		if e.Layer != LayerGoal || !(e.upwards > 0) {
 			continue
 		}
-		subject := &estimates[e.Subject]
-		subject.told += e.upwards
-		subject.direct -= min(e.Answers, subject.direct)
+		subject := &none
+		if e.Subject >= 0 {
+			subject = &estimates[e.Subject]
+		}
+		e.upwards = float64(e.upwards * subject.told / subject.upwards)
 	}
-	return told
+	return none.told
+}
+
+// orderGoals lays down the order of the goals by the age of their last answers, and
+// returns their number. Layers are listed as they were met, so that few are out of
+// order; how those of one age are listed does not matter.
+func orderGoals(estimates []Estimate) (goals int) {
+	for i := range estimates {
+		e := &estimates[i]
+		e.ageMs = 0
+		if e.Layer != LayerGoal {
+			continue
+		}
+		n := goals
+		for n > 0 && e.before(&estimates[estimates[n-1].order]) {
+			estimates[n].order = estimates[n-1].order
+			n--
+		}
+		estimates[n].order = int32(i)
+		goals++
+	}
+	return goals
+}
+
+// before tells whether a goal comes before another in the order of orderGoals.
+func (e *Estimate) before(o *Estimate) bool {
+	switch {
+	case e.AgeMs != o.AgeMs:
+		return e.AgeMs > o.AgeMs
+	case e.Variance != o.Variance:
+		return e.Variance > o.Variance
+	}
+	return e.Answers < o.Answers
+}
+
+// fade returns what a subject (or overall, without one) is still told after it has
+// wandered by a variance; see Drift.
+func (p *Parameters) fade(told *Estimate, wander float64) float64 {
+	if !(told.told > 0) || !(wander > 0) {
+		return told.told
+	}
+	prior := p.above(told)
+	return 1 / ((1+wander/prior)/told.told + wander)
+}
+
+// above returns the variance of all layers down to that of an estimate, before the
+// first answer. The zero Estimate is overall.
+func (p *Parameters) above(e *Estimate) float64 {
+	prior := p.Learner[LayerOverall].Variance
+	if e.Layer == LayerSubject {
+		prior += p.Learner[LayerSubject].Variance
+	}
+	return prior
 }
 
 // descend fills in the variances, given the precision of overall.
@@ -154,5 +241,76 @@ func (p *Parameters) descend(estimates []Estimate, top float64) {
 		}
 		without := 1/estimates[e.Subject].Skill - e.upwards
 		e.Skill = 1 / (e.told + 1/(p.Learner[LayerGoal].Variance+1/without))
+	}
+}
+
+// widen adds to the error of goals what the filter does wrong since their last
+// answer, and takes it off Spread. What other goals teach about the wider skill
+// moves this goal's by as much, though by its own answers a share a = 1 - s/g of it
+// is known already (s its variance, g that before the first answer). When the wider
+// skill had the variance P then, has wandered by Q since and was moved by the share
+// K, the best move is (1 - a·P/(P+Q)) of that. The excess has the variance
+//
+//	x = K·(a·P)²/(P+Q)
+//
+// and covaries by x·(P+Q-a·P)/(a·P) with the best estimate.
+func (p *Parameters) widen(estimates []Estimate, overall int, age ageing) {
+	for i := range estimates {
+		e := &estimates[i]
+		e.Spread = e.Skill
+		wider := e.Subject
+		if wider < 0 {
+			wider = overall
+		}
+		if e.Layer != LayerGoal || wider < 0 {
+			continue
+		}
+		now := &estimates[wider]
+		before := 1 / (1/p.above(now) + e.then)
+		known := float64(before * max(0, 1-e.Variance/p.Learner[LayerGoal].Variance))
+		if !(known > 0) {
+			continue
+		}
+		all := before + age.since(e.AgeMs)
+		excess := float64(max(0, 1-now.Skill/all) * known * known / all)
+		e.Skill += excess
+		e.Spread = max(0, e.Spread-excess-float64(2*excess*(all-known)/known))
+	}
+}
+
+// stretch adds to Spread of overall what its estimate varies too little. A level
+// that lasts is shared by the layers that are moved together: drift draws each back
+// by q/2c of it per answer, answers move it by s·h of what is left over, and with
+// the variance 2·(q/2c)·(c-s) = s²·h at which that settles, the layers hold
+//
+//	m = 2·(c/s - 1)·r
+//
+// of a level r + Σm. The best estimate would hold 1 - v/c of it on average, v its
+// variance.
+func (p *Parameters) stretch(estimates []Estimate, overall int) {
+	if overall < 0 {
+		return
+	}
+	var held [Layers]float64
+	var layers [Layers]int
+	for i := range estimates {
+		e := &estimates[i]
+		if e.Variance > 0 {
+			held[e.Layer] += float64(2 * max(0, p.Learner[e.Layer].Variance/e.Variance-1))
+			layers[e.Layer]++
+		}
+	}
+	all := 1.0
+	for layer := range held {
+		if layers[layer] > 0 {
+			held[layer] /= float64(layers[layer])
+		}
+		all += held[layer]
+	}
+	e := &estimates[overall]
+	prior := p.Learner[LayerOverall].Variance
+	best := prior - e.Skill
+	if share := float64(held[LayerOverall] / all * prior); share < best {
+		e.Spread += best - float64(share*share/best)
 	}
 }
