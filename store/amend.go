@@ -133,13 +133,22 @@ SELECT v.partition, m.into, v.answered_ms
 FROM (SELECT partition, learner, answered_ms FROM {db}.vacated FINAL WHERE partition = {partition:UInt16} AND learner IN (SELECT learner FROM mapping)) AS v
 INNER JOIN mapping AS m ON m.learner = v.learner
 WHERE m.into != v.learner AND m.into != toFixedString('', 16)`
+	moveRelearnt = `INSERT INTO {db}.relearnt (partition, learner, position)
+SELECT r.partition, m.into, r.position
+FROM (SELECT partition, learner, position FROM {db}.relearnt FINAL WHERE partition = {partition:UInt16} AND learner IN (SELECT learner FROM mapping)) AS r
+INNER JOIN mapping AS m ON m.learner = r.learner
+WHERE m.into != r.learner AND m.into != toFixedString('', 16)`
 )
 
 // arrive writes rows in their new places.
 func (m *amending) arrive(ctx context.Context) error {
 	a, database := m.a, m.store.config.Database
-	ledger := newLedgerBlock(database)
-	blocks := []*block{&ledger.block}
+	ledger, relearnt := newLedgerBlock(database), newRelearntBlock(database)
+	if a.Rebuild != 0 {
+		return m.arriveRebuilt(ctx, ledger)
+	}
+	blocks := []*block{&ledger.block, &relearnt.block}
+	relearnt.append(a)
 	switch {
 	case a.Answers != nil:
 		vacated, fresh, replaced := newVacatedBlock(database), newAnswersBlock(database), newReplacedAnswersBlock(database)
@@ -165,7 +174,7 @@ func (m *amending) arrive(ctx context.Context) error {
 		statements = append(statements, moveAnswers)
 	}
 	if len(a.Departures) > 0 {
-		statements = append(statements, moveTestResults, moveDays, moveVacated)
+		statements = append(statements, moveTestResults, moveDays, moveVacated, moveRelearnt)
 	}
 	for _, statement := range statements {
 		if err := m.run(ctx, statement); err != nil {

@@ -161,6 +161,28 @@ func (b *ledgerBlock) appendAmended(a *transform.Amendment, content uint8, ids [
 	}
 }
 
+// relearntBlock are rows of the table relearnt.
+type relearntBlock struct {
+	block
+	partition proto.ColUInt16
+	learner   proto.ColFixedStr16
+	position  proto.ColUInt64
+}
+
+func newRelearntBlock(database string) *relearntBlock {
+	b := &relearntBlock{}
+	b.block = newBlock(database, "relearnt", column("partition", &b.partition), column("learner", &b.learner), column("position", &b.position))
+	return b
+}
+
+func (b *relearntBlock) append(a *transform.Amendment) {
+	for _, name := range a.Learners {
+		b.learner = append(b.learner, name.Learner.Bytes())
+	}
+	b.partition = fill(b.partition, uint16(a.Partition), len(a.Learners))
+	b.position = fill(b.position, uint64(a.Position), len(a.Learners))
+}
+
 func (b *ledgerBlock) appendCommands(a *transform.Amendment) {
 	b.append(a.Partition, a.RawOffset, contentCommands, make([]answer.EventID, a.Commands), fill([]bool(nil), true, a.Commands))
 }

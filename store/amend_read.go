@@ -90,11 +90,7 @@ func (s *Store) LearnerAnswers(ctx context.Context, partition int, learners []tr
 	wanted := ch.ExternalTable{Name: "wanted", Data: proto.Input{column("school", &school), column("learner", &token)}}
 	err := s.read(ctx, func() ch.Query {
 		rows = &transform.ArchivedAnswers{}
-		r := &archivedResult{words: [6]*wordResult{newWordResult(), newWordResult(), newWordResult(), newWordResult(), newWordResult(), newWordResult()},
-			codes: make(map[answer.Token]int32)}
-		for i := range r.known {
-			r.known[i] = make(map[string]int32)
-		}
+		r := newArchivedResult()
 		return ch.Query{Body: s.fill(learnerAnswers), ExternalTables: []ch.ExternalTable{wanted},
 			Parameters: ch.Parameters(map[string]any{"partition": partition, "before": uint64(before)}), Result: r.results(),
 			OnResult: func(_ context.Context, block proto.Block) error {
@@ -127,6 +123,23 @@ type archivedResult struct {
 	known [6]map[string]int32
 	codes map[answer.Token]int32
 	texts []string // scratch
+}
+
+func newArchivedResult() *archivedResult {
+	r := &archivedResult{}
+	for i := range r.words {
+		r.words[i] = newWordResult()
+	}
+	r.begin()
+	return r
+}
+
+// begin makes what is read from now on rows of their own.
+func (r *archivedResult) begin() {
+	r.codes = make(map[answer.Token]int32)
+	for i := range r.known {
+		r.known[i] = make(map[string]int32)
+	}
 }
 
 func (r *archivedResult) results() proto.Results {

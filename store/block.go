@@ -263,6 +263,7 @@ const (
 	contentAnswers     = 0
 	contentTestResults = 1
 	contentCommands    = 2
+	contentRebuild     = 3
 )
 
 func (b *ledgerBlock) append(partition int, rawOffset int64, content uint8, ids []answer.EventID, skip []bool) {

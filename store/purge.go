@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/ClickHouse/ch-go"
@@ -13,7 +14,7 @@ import (
 )
 
 // tablesOfLearners hold rows under tokens.
-var tablesOfLearners = []string{"answers", "test_results", "skills", "skills_daily", "vacated"}
+var tablesOfLearners = []string{"answers", "test_results", "skills", "skills_daily", "vacated", "relearnt", "rebuilt_skills"}
 
 // departedInUse: tokens that have left and hold something again stay as they
 // are; readers see what is under them by its versions.
@@ -67,7 +68,7 @@ func (s *Store) awaitMutations(ctx context.Context) error {
 	defer ticker.Stop()
 	for {
 		rows, err := s.integers(ctx, 1, "SELECT toInt64(count()) AS c0 FROM system.mutations WHERE database = {database:String}"+
-			" AND table IN ('answers', 'test_results', 'skills', 'skills_daily', 'vacated') AND NOT is_done", parameters{"database": s.config.Database})
+			" AND has(splitByChar(',', {tables:String}), table) AND NOT is_done", parameters{"database": s.config.Database, "tables": strings.Join(tablesOfLearners, ",")})
 		if err != nil || rows[0][0] == 0 {
 			return err
 		}

@@ -30,13 +30,16 @@ func newSkillsBlock(database string) *skillsBlock {
 		w.init()
 	}
 	b.recent = &proto.ColArr[uint64]{Data: &b.recentValues}
-	b.block = newBlock(database, "skills",
-		column("partition", &b.partition), column("learner", &b.learner), column("layer", &b.layer), column("key", &b.key),
+	b.block = newBlock(database, "skills", b.skillsColumns()...)
+	return b
+}
+
+func (b *skillsBlock) skillsColumns() proto.Input {
+	return proto.Input{column("partition", &b.partition), column("learner", &b.learner), column("layer", &b.layer), column("key", &b.key),
 		column("subject", &b.subject), column("school", &b.school), column("group", &b.group), column("year_group", &b.yearGroup),
 		column("key_epoch", &b.keyEpoch), column("mean", &b.mean), column("variance", &b.variance), column("answers", &b.answers),
 		column("last_at", &b.lastAt), column("fast_mean", &b.fastMean), column("slow_mean", &b.slowMean),
-		column("last_score", &b.lastScore), column("position", &b.position), column("recent", b.recent))
-	return b
+		column("last_score", &b.lastScore), column("position", &b.position), column("recent", b.recent)}
 }
 
 func (b *skillsBlock) append(partition int, r *transform.SkillRows, first, last int) {

@@ -16,6 +16,9 @@ func (u *unit) amends() bool {
 	if u.content == contentCommands {
 		return u.commands.Rows > 0
 	}
+	if u.content == contentRebuild {
+		return true
+	}
 	if !u.delivers() {
 		return false
 	}
@@ -57,6 +60,8 @@ func (r *run) amend(ctx context.Context, w *workspace, u *unit) error {
 	switch u.content {
 	case contentCommands:
 		err = r.planCommands(ctx, a)
+	case contentRebuild:
+		err = r.planRebuild(ctx, a)
 	case contentTests:
 		err = r.planTestResults(ctx, w, a)
 	case contentAnswers:

@@ -7,8 +7,9 @@ import (
 	"github.com/leerstroom/leerstroom/internal/answer"
 )
 
-// A message that corrects answers or test results, or that orders what becomes of learners,
-// changes what is durable already: it is an amendment. All before it is made
+// A message that corrects answers or test results, that orders what becomes of
+// learners, or that orders to switch to a rebuild, changes what is durable
+// already: it is an amendment. All before it is made
 // durable first; what it does is computed from the archive as it was before it,
 // and written before the next message is looked at.
 
@@ -88,12 +89,16 @@ type Amendment struct {
 	Said        *Evidence // of answers
 	Replaced    []Replacement
 
+	// Rebuild is the number of the rebuild that the message orders to switch to, 0
+	// when it is another message.
+	Rebuild uint64
+
 	// Orders of the message, when it is one of commands.
 	Commands   int
 	Departures []Departure
 
 	Left     []Left
-	Learners []LearnerName // whose rows were learnt anew and stay under their token
+	Learners []LearnerName // whose rows were learnt anew, all against one version, and stay under their token
 	Rescored []Rescored
 
 	// SumsDone says that the durable sums hold the message already. They are

@@ -26,6 +26,14 @@ func (p *Partition) newestOf(token answer.Token) int64 {
 	return math.MinInt64
 }
 
+// keyEpochOf returns the epoch of the key that made a token, 0 when nobody has it.
+func (p *Partition) keyEpochOf(token answer.Token) uint32 {
+	if i, ok := p.byToken[token]; ok {
+		return p.about.all[p.learners.at(i).about].keyEpoch
+	}
+	return 0
+}
+
 // raiseNewest says that a learner was seen to answer at a moment, also when no
 // answer is left.
 func (p *Partition) raiseNewest(token answer.Token, at int64) {

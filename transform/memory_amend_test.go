@@ -85,14 +85,7 @@ func (m *memory) LearnerAnswers(_ context.Context, partition int, learners []tra
 		}
 	}
 	slices.SortFunc(rows, func(a, b archivedRow) int { return cmp.Compare(a.position, b.position) })
-	b, out := newColumns(0), &transform.ArchivedAnswers{}
-	for _, r := range rows {
-		b.add(r.row)
-		out.Position, out.Epoch = append(out.Position, r.position), append(out.Epoch, r.epoch)
-		out.Gradient, out.Information = append(out.Gradient, r.gradient), append(out.Information, r.information)
-	}
-	out.Columns = b.c
-	return out, nil
+	return archivedAnswers(rows), nil
 }
 
 // Amend makes an amendment durable, each half of each step by itself, so that a
@@ -116,7 +109,7 @@ func (m *memory) Amend(_ context.Context, a *transform.Amendment) error {
 		half := len(rows) / 2
 		steps = append(steps, func() { m.put(a.Partition, rows[:half]) }, func() { m.put(a.Partition, rows[half:]) })
 	}
-	steps = append(steps, func() {
+	steps = append(steps, func() { m.noteAmended(a) }, func() {
 		vacated := at(m.vacated, a.Partition)
 		for _, l := range a.Left {
 			if a.TestResults != nil {

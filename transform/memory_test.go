@@ -32,6 +32,11 @@ type memory struct {
 	progress  map[int]transform.Restored
 	adoptions map[int]map[answer.Position]uint64
 	versions  map[uint64]transform.SnapshotRows
+
+	relearnt   map[int]map[answer.Token]answer.Position
+	departures map[int][]departedAt
+	rebuilt    map[int]map[answer.Position]bool
+	staged     map[stagedKey]transform.StagedRebuild
 }
 
 type stored struct {
@@ -50,7 +55,9 @@ func newMemory() *memory {
 	return &memory{fail: make(map[int]bool), archive: make(map[int]map[answerKey]archivedRow), departed: make(map[int]map[answer.Token]answer.Position), vacated: make(map[int]map[answer.Token]int64),
 		tests: make(map[int]map[answerKey]archivedTest), skills: make(map[int]map[layerName]stored), sums: make(map[int]map[componentName]oracleSum),
 		norms: make(map[int]map[normName]storedNorm), progress: make(map[int]transform.Restored),
-		adoptions: make(map[int]map[answer.Position]uint64), versions: make(map[uint64]transform.SnapshotRows)}
+		adoptions: make(map[int]map[answer.Position]uint64), versions: make(map[uint64]transform.SnapshotRows),
+		relearnt: make(map[int]map[answer.Token]answer.Position), departures: make(map[int][]departedAt),
+		rebuilt: make(map[int]map[answer.Position]bool), staged: make(map[stagedKey]transform.StagedRebuild)}
 }
 
 func at[K comparable, V any](m map[int]map[K]V, partition int) map[K]V {

@@ -146,6 +146,9 @@ func (o *oracle) touchGlobal(position answer.Position) {
 
 // learn learns learners anew from the archive.
 func (o *oracle) learn(old map[answer.Token]*oracleLearner, affected map[answer.Token]bool, position answer.Position, d difficulties) {
+	for token := range affected {
+		o.relearnt[token] = position
+	}
 	for token, l := range old {
 		if affected[token] {
 			fresh := newOracleLearner()
@@ -236,6 +239,9 @@ func (o *oracle) move(from, into answer.Token, epoch uint32, position answer.Pos
 	case merge:
 		o.learn(learners, map[answer.Token]bool{into: true}, position, d)
 	case old != nil && len(old.layers) > 0:
+		if place, known := o.relearnt[from]; known {
+			o.relearnt[into] = place
+		}
 		delete(o.learners, from)
 		fresh := newOracleLearner()
 		fresh.newest, fresh.any, fresh.group, fresh.yearGroup, fresh.recent, fresh.subjectOf = old.newest, old.any, old.group, old.yearGroup, old.recent, old.subjectOf

@@ -23,6 +23,8 @@ type oracle struct {
 	changed    map[layerName]bool // by the last message
 	gone       map[layerName]bool // by the last message: layers that are no more
 	corrected  int
+	relearnt   map[answer.Token]answer.Position // last learnt anew as a whole
+	versions   map[int64]difficulties           // that messages were applied with, by raw offset
 }
 
 // oracleAnswer is an answer as it is now. It stands at its position in the
@@ -83,7 +85,8 @@ type oracleSum struct {
 
 func newOracle() *oracle {
 	return &oracle{parameters: filter.DefaultParameters(), learners: make(map[answer.Token]*oracleLearner),
-		seen: make(map[answerKey]answer.Position), archive: make(map[answer.Position]*oracleAnswer), sums: make(map[componentName]*oracleSum)}
+		seen: make(map[answerKey]answer.Position), archive: make(map[answer.Position]*oracleAnswer), sums: make(map[componentName]*oracleSum),
+		relearnt: make(map[answer.Token]answer.Position), versions: make(map[int64]difficulties)}
 }
 
 // difficulties are the values of a snapshot version.

@@ -291,7 +291,7 @@ func (r *run) archive(ctx context.Context, u *unit) error {
 		rows = u.tests.Rows
 		err = r.config.Persistence.ArchiveTestResults(ctx, r.partition, &u.tests, u.skip)
 		r.stage.metrics.countTestResults(u.skip)
-	case contentNothing, contentCommands:
+	case contentNothing, contentCommands, contentRebuild:
 	}
 	if err != nil {
 		return fmt.Errorf("archive partition %d, raw offset %d: %w", r.partition, u.rawOffset, err)

@@ -397,4 +397,5 @@ type Persistence interface {
 	LoadSums(ctx context.Context, partition int) (ItemSumRows, error)
 
 	amender
+	rebuilder
 }

@@ -32,6 +32,15 @@ type world struct {
 	messages    [][]sent
 	deadLetters atomic.Int64
 	deadLetter  func(context.Context, int, string, *stream.Message) error
+	parameters  filter.Parameters // zero value: the defaults
+	changes     []modelChange     // of parameters, by partition
+}
+
+// modelChange says from which message on another model is at work.
+type modelChange struct {
+	partition  int
+	rawOffset  int64
+	parameters filter.Parameters
 }
 
 func newWorld(t testing.TB, random *rand.Rand, partitions int) *world {
@@ -69,15 +78,19 @@ func (w *world) now() time.Time { return time.Unix(0, w.clock.Load()) }
 
 func (w *world) pass(d time.Duration) { w.clock.Add(int64(d)) }
 
-// sent is a message of answers, of test results or of commands.
+// sent is a message of answers, of test results, of commands, or an order to switch
+// to a rebuild.
 type sent struct {
 	answers  *answer.Columns
 	tests    *answer.TestResults
 	commands *answer.Commands
+	rebuild  int64 // raw offset of an order to switch to a rebuild, 0 = another message
 }
 
 func (s sent) rawOffset() int64 {
 	switch {
+	case s.rebuild != 0:
+		return s.rebuild
 	case s.commands != nil:
 		return s.commands.RawOffset
 	case s.tests != nil:
@@ -160,16 +173,16 @@ type process struct {
 func (w *world) start() *process {
 	w.t.Helper()
 	catalog := transform.NewCatalog()
-	snapshots, err := transform.NewSnapshots(transform.SnapshotsConfig{Client: w.client, Topic: w.topics.Items, Persistence: w.persistence, Catalog: catalog, Window: 3})
+	snapshots, err := transform.NewSnapshots(transform.SnapshotsConfig{Client: w.client, Topic: w.topics.Items, Persistence: w.persistence, Catalog: catalog, Window: 3, Parameters: w.parameters})
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	stage, err := transform.NewStage(transform.StageConfig{Client: w.client, Topics: w.topics, Persistence: w.persistence, Snapshots: snapshots, Catalog: catalog, MaxSkillsBytes: w.skillsBytes,
-		DeadLetter: w.deadLetter, Now: w.now, NormInterval: 3 * time.Second})
+		DeadLetter: w.deadLetter, Now: w.now, NormInterval: 3 * time.Second, Parameters: w.parameters})
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	reducer, err := transform.NewReducer(transform.ReducerConfig{Client: w.client, Topics: w.topics, Persistence: w.persistence, Partitions: w.partitions, Now: w.now})
+	reducer, err := transform.NewReducer(transform.ReducerConfig{Client: w.client, Topics: w.topics, Persistence: w.persistence, Partitions: w.partitions, Now: w.now, Parameters: w.parameters})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -301,7 +314,15 @@ func (w *world) verify() {
 			if !found {
 				w.t.Fatalf("partition %d: no message of skills for raw offset %d", partition, m.rawOffset())
 			}
+			for _, change := range w.changes {
+				if change.partition == partition && m.rawOffset() >= change.rawOffset {
+					o.parameters = change.parameters
+				}
+			}
+			o.versions[m.rawOffset()] = versions[version]
 			switch {
+			case m.rebuild != 0:
+				o.rebuild(m.rebuild)
 			case m.commands != nil:
 				o.command(m.commands, versions[version])
 				tests.command(m.commands)
@@ -510,37 +531,77 @@ func survive(t *testing.T, random *rand.Rand) {
 			w.sendNext(partition, load, rawOffset, random.IntN(50))
 		}
 	}
-	p := w.start()
-	var generation int32
-	fresh := func(partition int) *worker {
-		generation++
-		return w.worker(w.topics.Answers, partition, p.stage.Handler(partition), generation, -1)
+	c := w.crew()
+	c.disturb(300)
+	c.settle()
+	w.verify()
+	if n := w.deadLetters.Load(); n != 0 {
+		t.Errorf("%d dead letters, want none", n)
 	}
-	reducing := func() *worker {
-		generation++
-		return w.worker(w.topics.ItemSums, 0, p.reducer.Handler(0), generation, -1)
+}
+
+// crew is everybody at work on a world: one worker per partition, a reducer, and
+// workers who were replaced and don't know it.
+type crew struct {
+	w          *world
+	p          *process
+	generation int32
+	workers    []*worker
+	zombies    []*worker
+	reducer    *worker
+}
+
+func (w *world) crew() *crew {
+	w.t.Helper()
+	c := &crew{w: w, p: w.start()}
+	c.begin()
+	return c
+}
+
+func (c *crew) begin() {
+	c.workers, c.zombies = nil, nil
+	for partition := range c.w.partitions {
+		c.workers = append(c.workers, c.fresh(partition))
 	}
-	workers := []*worker{fresh(0), fresh(1)}
-	var zombies []*worker
-	reducer := reducing()
-	for range 300 {
+	c.reducer = c.reducing()
+}
+
+func (c *crew) fresh(partition int) *worker {
+	c.generation++
+	return c.w.worker(c.w.topics.Answers, partition, c.p.stage.Handler(partition), c.generation, -1)
+}
+
+func (c *crew) reducing() *worker {
+	c.generation++
+	return c.w.worker(c.w.topics.ItemSums, 0, c.p.reducer.Handler(0), c.generation, -1)
+}
+
+// restart ends the process and begins another.
+func (c *crew) restart() {
+	for _, k := range append(c.workers, c.reducer) {
+		k.end()
+	}
+	c.p.stop()
+	c.p = c.w.start()
+	c.begin()
+}
+
+// disturb lets everybody work by turns, and breaks things.
+func (c *crew) disturb(steps int) {
+	w, random := c.w, c.w.random
+	for range steps {
 		w.pass(time.Duration(random.IntN(600)) * time.Millisecond)
 		switch partition := random.IntN(w.partitions); random.IntN(16) {
 		case 0: // the process dies; what the store was told but did not write is lost
-			for _, k := range append(workers, reducer) {
-				k.end()
-			}
-			p.stop()
 			w.store.advance(random.IntN(10))
 			w.store.crash()
-			p, zombies = w.start(), nil
-			workers, reducer = []*worker{fresh(0), fresh(1)}, reducing()
+			c.restart()
 		case 1: // replaced, but goes on for a while
-			zombies = append(zombies, workers[partition])
-			workers[partition] = fresh(partition)
+			c.zombies = append(c.zombies, c.workers[partition])
+			c.workers[partition] = c.fresh(partition)
 		case 2:
-			zombies = append(zombies, reducer)
-			reducer = reducing()
+			c.zombies = append(c.zombies, c.reducer)
+			c.reducer = c.reducing()
 		case 3:
 			w.store.mu.Lock()
 			w.store.fail[w.store.calls+1+random.IntN(6)] = true
@@ -548,23 +609,23 @@ func survive(t *testing.T, random *rand.Rand) {
 		case 4, 5:
 			w.store.advance(1 + random.IntN(8))
 		case 6, 7, 8:
-			w.tolerate(reducer, 1+random.IntN(20))
+			w.tolerate(c.reducer, 1+random.IntN(20))
 		case 9:
-			if len(zombies) > 0 {
-				w.tolerate(zombies[random.IntN(len(zombies))], 1+random.IntN(5))
+			if len(c.zombies) > 0 {
+				w.tolerate(c.zombies[random.IntN(len(c.zombies))], 1+random.IntN(5))
 			}
 		default:
-			w.tolerate(workers[partition], 1+random.IntN(7))
+			w.tolerate(c.workers[partition], 1+random.IntN(7))
 		}
 	}
 	w.store.mu.Lock()
 	clear(w.store.fail)
 	w.store.mu.Unlock()
-	w.settle(workers, reducer)
-	w.verify()
-	if n := w.deadLetters.Load(); n != 0 {
-		t.Errorf("%d dead letters, want none", n)
-	}
+}
+
+func (c *crew) settle() {
+	c.w.t.Helper()
+	c.w.settle(c.workers, c.reducer)
 }
 
 // tolerate takes a step; after an error the worker starts again, as the delivery

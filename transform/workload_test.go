@@ -9,14 +9,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cespare/xxhash/v2"
+
 	"github.com/leerstroom/leerstroom/internal/answer"
 )
 
 // seedFlag repeats a failing random test.
 var seedFlag = flag.Uint64("seed", 1, "seed of random tests; 0 takes the clock, the default is the same everywhere")
 
-// newRandom returns a random source whose seed and rerun command are printed when the
-// test fails.
+// newRandom returns a random source of the test's own, whose seed and rerun command
+// are printed when the test fails.
 func newRandom(t testing.TB) *rand.Rand {
 	t.Helper()
 	seed := *seedFlag
@@ -28,7 +30,7 @@ func newRandom(t testing.TB) *rand.Rand {
 			t.Logf("repeat with: go test ./transform -run '^%s$' -seed %d", t.Name(), seed)
 		}
 	})
-	return rand.New(rand.NewPCG(seed, 7))
+	return rand.New(rand.NewPCG(seed, xxhash.Sum64String(t.Name())))
 }
 
 // workload makes messages of `answers` as a partition sees them: several

@@ -48,6 +48,7 @@ type unit struct {
 	said      Evidence
 	recorded  *recorded
 	snapshot  *Snapshot
+	rebuild   uint64 // number of the rebuild to switch to
 }
 
 // delivered are the columns that tell a delivered answer or test result from
@@ -111,6 +112,7 @@ const (
 	contentAnswers
 	contentTests
 	contentCommands
+	contentRebuild
 )
 
 func newWorkspace() *workspace {
@@ -132,6 +134,14 @@ var errUnknownSchema = errors.New("unknown schema")
 func (u *unit) read(m *stream.Message, rawOffset int64) error {
 	u.content, u.rawOffset, u.offset = contentNothing, rawOffset, m.Offset
 	u.recorded, u.snapshot = nil, nil
+	if string(m.Header(stream.HeaderSchema)) == answer.SchemaRebuild {
+		number, err := m.Int64(HeaderRebuild)
+		if err != nil {
+			return &poison{ReasonHeaders, err}
+		}
+		u.content, u.rebuild = contentRebuild, uint64(number)
+		return nil
+	}
 	if len(m.Value) == 0 {
 		return nil
 	}
@@ -182,7 +192,7 @@ func (u *unit) last() answer.Position {
 		rows = u.tests.Rows
 	case contentCommands:
 		rows = u.commands.Rows
-	case contentNothing:
+	case contentNothing, contentRebuild:
 	}
 	return answer.At(u.rawOffset, max(rows, 1)-1)
 }

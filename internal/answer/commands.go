@@ -9,6 +9,10 @@ import (
 // SchemaCommands names the messages of `answers` that carry commands.
 const SchemaCommands = "commands.v1"
 
+// SchemaRebuild names the messages of `raw` and `answers` that order a partition
+// to switch to a rebuild. They have no content.
+const SchemaRebuild = "rebuild.v1"
+
 // CommandKind tells what a command orders.
 type CommandKind uint8
 

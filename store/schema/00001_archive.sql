@@ -89,7 +89,7 @@ CREATE TABLE IF NOT EXISTS {{.Database}}.raw_ledger {{.OnCluster}}
 (
     partition UInt16 COMMENT 'partition of the topic raw',
     raw_offset UInt64 COMMENT 'offset of the message in raw' CODEC(Delta, LZ4),
-    content Enum8('answers' = 0, 'test_results' = 1, 'commands' = 2) COMMENT 'table that took its rows; commands stand in none',
+    content Enum8('answers' = 0, 'test_results' = 1, 'commands' = 2, 'rebuild' = 3) COMMENT 'table that took its rows; commands and orders to switch to a rebuild stand in none',
     rows UInt32 COMMENT 'rows in the message',
     archived UInt32 COMMENT 'of these archived as new rows; the others are repeats or corrections',
     corrections UInt32 COMMENT 'of these: took the place of an earlier row, whose position they keep',

@@ -123,6 +123,19 @@ COMMENT 'Which partition used which version of the item snapshot from where on'
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+CREATE TABLE IF NOT EXISTS {{.Database}}.relearnt {{.OnCluster}}
+(
+    partition UInt16 COMMENT 'partition of the log',
+    learner FixedString(16) COMMENT 'token for the purpose analytics',
+    position UInt64 COMMENT 'place in the log of the correction or merge: answers up to it were all learnt anew there' CODEC(Delta, LZ4)
+)
+ENGINE = {{engine "ReplacingMergeTree" "relearnt" "position"}}
+ORDER BY (partition, learner)
+{{settings}}
+COMMENT 'Learners whose earlier answers were all read against one version of the item snapshot; read with FINAL'
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 CREATE TABLE IF NOT EXISTS {{.Database}}.progress {{.OnCluster}}
 (
     partition UInt16 COMMENT 'partition of the log',
