@@ -16,7 +16,10 @@ import (
 // nothing happen that would not happen anyway, so it needs no seal.
 const SchemaOrder = "order.v1"
 
-func isOrder(m *stream.Message) bool { return string(m.Header(stream.HeaderSchema)) == SchemaOrder }
+func isOrder(m *stream.Message) bool {
+	schema := string(m.Header(stream.HeaderSchema))
+	return schema == SchemaOrder || schema == answer.SchemaRebuild
+}
 
 // requestPlace asks for a place for what has to be told, unless one that was
 // asked for before is still to come.
@@ -34,7 +37,8 @@ func (w *worker) requestPlace(ctx context.Context) error {
 }
 
 // handleOrder puts what has to be told at the place that a message makes. A
-// place that nobody needs, such as the second of two, gets an empty message.
+// place that nobody needs, such as the second of two, gets an empty message. An
+// order to switch to a rebuild is passed on.
 func (w *worker) handleOrder(ctx context.Context, m *stream.Message) error {
 	if m.Offset != w.next {
 		return fmt.Errorf("offset %d follows %d: raw has a hole", m.Offset, w.next-1)
@@ -45,6 +49,22 @@ func (w *worker) handleOrder(ctx context.Context, m *stream.Message) error {
 	if err := w.adopt(ctx); err != nil {
 		return err
 	}
+	if string(m.Header(stream.HeaderSchema)) == answer.SchemaRebuild {
+		if err := w.passRebuild(ctx, m); err != nil {
+			return err
+		}
+	} else if err := w.announce(ctx, m); err != nil {
+		return err
+	}
+	w.next = m.Offset + 1
+	w.registry.Settle(w.next)
+	w.assignment.Commit(w.next)
+	return w.requestPlace(ctx)
+}
+
+// announce records that the next pending orders stand at a message, and writes
+// them.
+func (w *worker) announce(ctx context.Context, m *stream.Message) error {
 	announcement, err := w.registry.Announce(ctx, m.Offset)
 	if err != nil {
 		return err
@@ -57,13 +77,35 @@ func (w *worker) handleOrder(ctx context.Context, m *stream.Message) error {
 			return err
 		}
 	}
-	if err := w.writeOrders(ctx, m.Offset, announcement); err != nil {
+	return w.writeOrders(ctx, m.Offset, announcement)
+}
+
+// passRebuild passes an order to switch to a rebuild on to those who store rows.
+// Engines get an empty message. It names what was staged in the store and says
+// nothing else, so it needs no seal.
+func (w *worker) passRebuild(ctx context.Context, m *stream.Message) error {
+	nothing := &vault.Announcement{RawOffset: m.Offset, Epoch: w.main.epoch}
+	for i := range w.engines {
+		o := &w.engines[i]
+		if m.Offset <= o.done {
+			continue
+		}
+		if _, err := w.writeCommands(ctx, o, nothing, nil); err != nil {
+			return fmt.Errorf("rebuild for engine %s: %w", w.stage.config.Engines[i].Name, err)
+		}
+		o.done = m.Offset
+	}
+	out := headed(answer.SchemaRebuild, m.Offset, w.main.epoch, nil, 0)
+	for _, h := range m.Headers {
+		if h.Key != stream.HeaderSchema {
+			out.Headers = append(out.Headers, h)
+		}
+	}
+	if _, err := w.stage.config.Client.Produce(ctx, w.main.topic, w.partition, out); err != nil {
 		return err
 	}
-	w.next = m.Offset + 1
-	w.registry.Settle(w.next)
-	w.assignment.Commit(w.next)
-	return w.requestPlace(ctx)
+	w.stage.counters.messages.Add(1)
+	return w.stage.passed("answers written")
 }
 
 // writeOrders produces the message of an announcement to the engines' topics and

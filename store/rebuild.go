@@ -188,6 +188,15 @@ func (s *Store) SnapshotChanges(ctx context.Context, see func(*transform.Snapsho
 	return nil
 }
 
+// CountAnswers returns about how many answers the archive holds.
+func (s *Store) CountAnswers(ctx context.Context) (int64, error) {
+	rows, err := s.integers(ctx, 1, s.fill("SELECT toInt64(count()) AS c0 FROM {db}.answers"), nil)
+	if err != nil {
+		return 0, fmt.Errorf("count answers: %w", err)
+	}
+	return rows[0][0], nil
+}
+
 // rebuiltRows is how many rows one insert of a rebuild has at most.
 const rebuiltRows = 200_000
 

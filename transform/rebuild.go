@@ -3,7 +3,9 @@ package transform
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
+	"time"
 
 	"github.com/leerstroom/leerstroom/internal/answer"
 	"github.com/leerstroom/leerstroom/internal/stream"
@@ -186,6 +188,40 @@ func OrderRebuild(ctx context.Context, client *stream.Client, topics stream.Topi
 		return 0, fmt.Errorf("order partition %d to switch to rebuild %d: %w", partition, number, err)
 	}
 	return offset, nil
+}
+
+// AwaitSums waits until partitions have told the reducer their sums up to some
+// positions, in messages of `item-sums` from an offset on.
+func AwaitSums(ctx context.Context, client *stream.Client, topic string, from int64, positions map[int]answer.Position) error {
+	waiting := maps.Clone(positions)
+	var batch stream.Batch
+	for len(waiting) > 0 {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("await sums of %d partitions: %w", len(waiting), context.Cause(ctx))
+		}
+		if err := client.Fetch(ctx, topic, 0, from, time.Second, &batch); err != nil {
+			return fmt.Errorf("await sums of %d partitions: %w", len(waiting), err)
+		}
+		for i := range batch.Messages {
+			m := &batch.Messages[i]
+			from = m.Offset + 1
+			if m.Header(headerPartition) == nil {
+				continue
+			}
+			partition, err := m.Int64(headerPartition)
+			if err != nil {
+				return fmt.Errorf("await sums: offset %d: %w", m.Offset, err)
+			}
+			position, err := m.Int64(headerPosition)
+			if err != nil {
+				return fmt.Errorf("await sums: offset %d: %w", m.Offset, err)
+			}
+			if want, waits := waiting[int(partition)]; waits && answer.Position(position) >= want {
+				delete(waiting, int(partition))
+			}
+		}
+	}
+	return nil
 }
 
 // planRebuild makes an amendment of what is staged, brought up to the order. It

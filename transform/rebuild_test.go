@@ -8,6 +8,7 @@ import (
 
 	"github.com/leerstroom/leerstroom/internal/answer"
 	"github.com/leerstroom/leerstroom/internal/stream"
+	"github.com/leerstroom/leerstroom/store"
 	"github.com/leerstroom/leerstroom/transform"
 	"github.com/leerstroom/leerstroom/transform/filter"
 )
@@ -204,5 +205,62 @@ func TestReestimate(t *testing.T) {
 	}
 	if links := scales[0].Scale.Links; len(links) != 1 || links[0].Exercises != 28 || links[0].Slope != 1 || links[0].Shift != 0 {
 		t.Errorf("links %+v, want one plain one of 28 exercises", links)
+	}
+}
+
+// TestRebuildOnClickHouse rebuilds beside real consumers and a real store, and
+// stops them in the middle of the switch.
+func TestRebuildOnClickHouse(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, newRandom(t), 2)
+	w.persistence = openStore(t)
+	next, loads := make([]int64, w.partitions), make([]*workload, w.partitions)
+	send := func(messages int) {
+		for partition := range w.partitions {
+			if loads[partition] == nil {
+				loads[partition] = newWorkload(w.random, 30, 80)
+			}
+			for range messages {
+				w.sendNext(partition, loads[partition], next[partition], 1+w.random.IntN(60))
+				next[partition]++
+			}
+			w.send(partition, loads[partition].message(next[partition], 5))
+			next[partition]++
+		}
+	}
+	send(15)
+	stop := w.consume(2)
+	w.await("the log under the first model", next[0])
+	stop()
+	w.stage(1, filter.DefaultParameters(), 0)
+	w.parameters = otherModel()
+	for partition := range w.partitions {
+		w.changes = append(w.changes, modelChange{partition, next[partition], w.parameters})
+	}
+	stop = w.consume(2)
+	send(3)
+	w.await("the log under the second model", next[0])
+	w.stage(2, w.parameters, 1)
+	send(6)
+	for partition := range w.partitions {
+		w.orderRebuild(partition, next[partition], 2)
+		next[partition]++
+	}
+	send(3)
+	stop() // wherever they are
+	stop = w.consume(3)
+	w.await("the log after the switch", next[0])
+	stop()
+	w.verify()
+	w.stage(3, w.parameters, 0)
+	s, ok := w.persistence.(*store.Store)
+	if !ok {
+		t.Fatal("want the store")
+	}
+	if err := s.DropRebuilds(t.Context(), 2); err != nil {
+		t.Fatal(err)
+	}
+	if staged, err := s.LoadRebuild(t.Context(), 2, 0); err != nil || staged == nil || staged.Skills.Len() != 0 {
+		t.Errorf("after the drop %+v, %v is staged, want nothing", staged, err)
 	}
 }

@@ -234,7 +234,7 @@ its digest says. No value of a record is printed.`,
 	return command
 }
 
-var knownSchemas = []string{raw.SchemaAnswers, raw.SchemaTestResults, answer.SchemaAnswers, answer.SchemaTestResults, answer.SchemaCommands}
+var knownSchemas = []string{raw.SchemaAnswers, raw.SchemaTestResults, answer.SchemaAnswers, answer.SchemaTestResults, answer.SchemaCommands, answer.SchemaRebuild}
 
 // describe prints what a message is like. Headers that the stages make are
 // numbers; others may hold anything.

@@ -46,6 +46,7 @@ adaptive engines, analysts, teachers and researchers.
 			newExportCommand(),
 			newNormsCommand(),
 			newRefitCommand(),
+			newRebuildCommand(),
 			newFsckCommand(),
 			newDeadLetterCommand(),
 			newMigrateCommand(),
