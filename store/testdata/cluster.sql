@@ -90,7 +90,7 @@ CREATE TABLE IF NOT EXISTS leerstroom.raw_ledger ON CLUSTER scholen
 (
     partition UInt16 COMMENT 'partition of the topic raw',
     raw_offset UInt64 COMMENT 'offset of the message in raw' CODEC(Delta, LZ4),
-    content Enum8('answers' = 0, 'test_results' = 1, 'commands' = 2) COMMENT 'table that took its rows; commands stand in none',
+    content Enum8('answers' = 0, 'test_results' = 1, 'commands' = 2, 'rebuild' = 3) COMMENT 'table that took its rows; commands and orders to switch to a rebuild stand in none',
     rows UInt32 COMMENT 'rows in the message',
     archived UInt32 COMMENT 'of these archived as new rows; the others are repeats or corrections',
     corrections UInt32 COMMENT 'of these: took the place of an earlier row, whose position they keep',
@@ -281,6 +281,19 @@ ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database}/ado
 ORDER BY (partition, position, version, generation)
 SETTINGS min_bytes_for_wide_part = 67108864, fsync_after_insert = 1, fsync_part_directory = 1, replicated_deduplication_window = 0, storage_policy = 'ssd'
 COMMENT 'Which partition used which version of the item snapshot from where on'
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+CREATE TABLE IF NOT EXISTS leerstroom.relearnt ON CLUSTER scholen
+(
+    partition UInt16 COMMENT 'partition of the log',
+    learner FixedString(16) COMMENT 'token for the purpose analytics',
+    position UInt64 COMMENT 'place in the log of the correction or merge: answers up to it were all learnt anew there' CODEC(Delta, LZ4)
+)
+ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database}/relearnt', '{replica}', position)
+ORDER BY (partition, learner)
+SETTINGS min_bytes_for_wide_part = 67108864, fsync_after_insert = 1, fsync_part_directory = 1, replicated_deduplication_window = 0, storage_policy = 'ssd'
+COMMENT 'Learners whose earlier answers were all read against one version of the item snapshot; read with FINAL'
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -492,4 +505,70 @@ ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database}/nor
 ORDER BY (name, version)
 SETTINGS min_bytes_for_wide_part = 67108864, fsync_after_insert = 1, fsync_part_directory = 1, replicated_deduplication_window = 0, storage_policy = 'ssd'
 COMMENT 'Every frozen norm that is complete: written last; read with FINAL'
+-- +goose StatementEnd
+-- 00006_rebuilds.sql
+-- +goose NO TRANSACTION
+-- +goose Up
+
+-- What rebuilds have computed and partitions have not switched to yet. Rows are
+-- dropped when a rebuild is over.
+
+-- +goose StatementBegin
+CREATE TABLE IF NOT EXISTS leerstroom.rebuilds ON CLUSTER scholen
+(
+    rebuild UInt64 COMMENT 'number of the rebuild' CODEC(Delta, LZ4),
+    partition UInt16 COMMENT 'partition of the log that is staged as a whole',
+    position UInt64 COMMENT 'everything up to this place in the log is in what is staged' CODEC(Delta, LZ4),
+    written_at DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'when this row was written'
+)
+ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database}/rebuilds', '{replica}')
+ORDER BY (rebuild, partition)
+SETTINGS min_bytes_for_wide_part = 67108864, fsync_after_insert = 1, fsync_part_directory = 1, replicated_deduplication_window = 0, storage_policy = 'ssd'
+COMMENT 'Partitions that a rebuild has staged, written last'
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+CREATE TABLE IF NOT EXISTS leerstroom.rebuilt_skills ON CLUSTER scholen
+(
+    rebuild UInt64 COMMENT 'number of the rebuild' CODEC(Delta, LZ4),
+    partition UInt16 COMMENT 'the columns from here on are those of skills',
+    learner FixedString(16) COMMENT 'token for the purpose analytics',
+    layer Enum8('overall' = 0, 'subject' = 1, 'goal' = 2) COMMENT 'a skill is the sum of its layers',
+    key LowCardinality(String) COMMENT 'empty for overall, the subject (vakgebied), or the goal (leerdoel)',
+    subject LowCardinality(String) COMMENT 'subject of the layer, empty for overall',
+    school LowCardinality(String) COMMENT 'BRIN and vestiging',
+    `group` LowCardinality(String) COMMENT 'groep/klas, empty = unknown',
+    year_group UInt8 COMMENT 'jaargroep 1 to 8, 0 = unknown',
+    key_epoch UInt32 COMMENT 'epoch of the key that made the token',
+    mean Float64 COMMENT 'of this layer alone, logits',
+    variance Float64 COMMENT 'of this layer alone',
+    answers UInt32 COMMENT 'answers that moved this layer',
+    last_at DateTime64(3, 'UTC') COMMENT 'newest answered_at' CODEC(Delta, LZ4),
+    fast_mean Float64 COMMENT 'recent average of the score, fast',
+    slow_mean Float64 COMMENT 'recent average of the score, slow',
+    last_score Float64 COMMENT 'score of the last answer',
+    position UInt64 COMMENT 'that of the partition when it was computed' CODEC(Delta, LZ4),
+    recent Array(UInt64) COMMENT 'overall only: xxhash64 of the items last answered, newest last'
+)
+ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database}/rebuilt_skills', '{replica}')
+PARTITION BY rebuild
+ORDER BY (partition, learner, layer, key)
+SETTINGS min_bytes_for_wide_part = 67108864, fsync_after_insert = 1, fsync_part_directory = 1, replicated_deduplication_window = 0, storage_policy = 'ssd'
+COMMENT 'Learners who come out of a rebuild otherwise than they are stored'
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+CREATE TABLE IF NOT EXISTS leerstroom.rebuilt_scores ON CLUSTER scholen
+(
+    rebuild UInt64 COMMENT 'number of the rebuild' CODEC(Delta, LZ4),
+    partition UInt16 COMMENT 'partition of the log',
+    position UInt64 COMMENT 'place in the log of the answer' CODEC(Delta, LZ4),
+    gradient Int32 COMMENT 'evidence_gradient of the answer by the rebuild',
+    information UInt16 COMMENT 'evidence_information of the answer by the rebuild'
+)
+ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database}/rebuilt_scores', '{replica}')
+PARTITION BY rebuild
+ORDER BY (partition, position)
+SETTINGS min_bytes_for_wide_part = 67108864, fsync_after_insert = 1, fsync_part_directory = 1, replicated_deduplication_window = 0, storage_policy = 'ssd'
+COMMENT 'Answers that say something else of their exercise by a rebuild'
 -- +goose StatementEnd
