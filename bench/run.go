@@ -21,6 +21,7 @@ type RunConfig struct {
 	Workers     int // handlers at work in each stage; 0 means one per core
 
 	RegistryLearners int // in the registry whose memory is measured; 0 means 1,500,000
+	ModelLearners    int // in the read model that is measured alone; 0 means 1,000,000
 
 	// Only names the measures to take, of Measures; empty means all.
 	Only []string
@@ -42,7 +43,7 @@ type Serving struct {
 }
 
 func (c *RunConfig) setDefaults() {
-	for field, value := range map[*int]int{&c.Answers: 5_000_000, &c.Schools: 250, &c.Learners: 200, &c.Workers: runtime.GOMAXPROCS(0), &c.RegistryLearners: 1_500_000} {
+	for field, value := range map[*int]int{&c.Answers: 5_000_000, &c.Schools: 250, &c.Learners: 200, &c.Workers: runtime.GOMAXPROCS(0), &c.RegistryLearners: 1_500_000, &c.ModelLearners: 1_000_000} {
 		if *field == 0 {
 			*field = value
 		}
@@ -108,7 +109,7 @@ type measure struct {
 func (r *runner) measures() []measure {
 	all := []measure{
 		{"bare", r.bare}, {"stages", r.stagesAlone}, {"end-to-end", r.endToEnd}, {"unscored", r.endToEndUnscored},
-		{"kafka-engine", r.kafkaEngine}, {"identity", r.identity}, {"serving", r.serving},
+		{"kafka-engine", r.kafkaEngine}, {"identity", r.identity}, {"read-model", r.readModel}, {"serving", r.serving},
 	}
 	if len(r.config.Only) == 0 {
 		return all

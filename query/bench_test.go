@@ -124,17 +124,11 @@ func benchHandler(b testing.TB, m *query.ReadModel) (http.Handler, string) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	h, err := query.NewHandler(query.HandlerConfig{Model: m, Keys: keys, Identities: query.Identities{
-		Tokens: func(context.Context, keyring.Purpose, string, []query.Identifier) ([]answer.Token, error) {
-			return nil, errAway
-		},
-		Learner: func(_ context.Context, _ keyring.Purpose, t [16]byte) ([]answer.Token, string, error) {
-			return []answer.Token{answer.MintToken(t)}, schoolA, nil
-		},
-		Present: func(context.Context, keyring.Purpose, string, []answer.Token) ([]answer.Token, error) {
-			return nil, errAway
-		},
-	}})
+	identities := away()
+	identities.Learner = func(_ context.Context, _ keyring.Purpose, t [16]byte) ([]answer.Token, string, error) {
+		return []answer.Token{answer.MintToken(t)}, schoolA, nil
+	}
+	h, err := query.NewHandler(query.HandlerConfig{Model: m, Keys: keys, Identities: identities})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -237,5 +231,50 @@ func pour(m *query.ReadModel, stop <-chan struct{}) {
 			rows.AppendRange(one, 0, one.Len())
 		}
 		m.ApplySkills(rows)
+	}
+}
+
+// BenchmarkPercentile takes the percentiles of learners of norm groups of 1,000,
+// 100,000 and 1 million, against the live norm and against a frozen one of the same
+// skills: the time does not depend on the size.
+func BenchmarkPercentile(b *testing.B) {
+	for _, n := range []int{1_000, 100_000, 1_000_000} {
+		m := model(b)
+		group := transform.NormGroup{Layer: transform.LayerOverall, YearGroup: 5}
+		var counts transform.Histogram
+		rows := &transform.SkillRows{}
+		for i := range n {
+			p := pupil{n: i, school: "12AB00", yearGroup: 5, at: monday.UnixMilli(), position: 1}
+			skill := float64(i*7919%n)/float64(n)*4 - 2
+			appendRow(rows, &p, row{layer: transform.LayerOverall, mean: skill, variance: 0.04, answers: 9})
+			counts.AddUncertain(transform.Bin(skill), transform.VarianceClass(0.04), 1)
+			if rows.Len() == 10_000 || i == n-1 {
+				m.ApplySkills(rows)
+				rows.Reset()
+			}
+		}
+		group.Bins, group.Counts = counts.AppendSparse(nil, nil)
+		group.Variances = counts.AppendVariances(nil)
+		frozen := &transform.FrozenNorm{NormVersion: transform.NormVersion{Name: "2026-2027-M", Version: 1, SchoolYear: 2026, Moment: "M"},
+			Groups: []transform.NormGroup{group}}
+		if err := m.AddNorm(frozen); err != nil {
+			b.Fatal(err)
+		}
+		choice, ok := m.NormNamed("2026-2027-M", 1)
+		if !ok {
+			b.Fatal("the frozen norm is missing")
+		}
+		for name, by := range map[string]query.NormChoice{"live": {}, "frozen": choice} {
+			b.Run(fmt.Sprintf("%s/learners=%d", name, n), func(b *testing.B) {
+				b.ReportAllocs()
+				i := 0
+				for b.Loop() {
+					if s, ok := m.StandingBy(token(i*97%n), by); !ok || !s.Percentiles[0].Shown {
+						b.Fatal("a percentile is missing")
+					}
+					i++
+				}
+			})
+		}
 	}
 }

@@ -42,3 +42,28 @@ func (m *ReadModel) estimates(l *learner, dst []filter.Estimate, now time.Time) 
 	m.parameters.SkillVariances(dst)
 	return dst
 }
+
+// varianceAt returns the error variance of the skill of a learner at a goal. Of a
+// goal that was not met it is that of the wider skill, with what goals differ by.
+func (m *ReadModel) varianceAt(l *learner, goal *domain, now time.Time) float64 {
+	var buffer [usualLayers]filter.Estimate
+	estimates := m.estimates(l, buffer[:0], now)
+	subject := goal.parent.Load().index
+	met := [filter.Layers]float64{-1, -1, -1}
+	for i := range l.layers {
+		inner := &l.layers[i]
+		if keys := [filter.Layers]uint32{0, subject, goal.index}; inner.key == keys[inner.kind] {
+			met[inner.kind] = estimates[i].Skill
+		}
+	}
+	variance := 0.0
+	for kind, known := range met {
+		switch {
+		case known >= 0:
+			variance = known
+		case kind != filter.LayerSubject || !m.isUnknownSubject(subject):
+			variance += m.parameters.Learner[kind].Variance
+		}
+	}
+	return variance
+}

@@ -85,6 +85,7 @@ type situation struct {
 	known       bool
 	yearGroup   uint8
 	layers      filter.Learner
+	variance    float64         // of the error of the skill that they make together
 	history     filter.Counters // of all answers …
 	goalHistory filter.Counters // … and of those at the goal
 	position    answer.Position
@@ -117,8 +118,7 @@ func (m *ReadModel) Next(r *Request) (Selection, error) {
 	pick.ground()
 	item, reason := pick.pick(m.config.RandomShare)
 	goal.gave(b, item)
-	skill := s.layers.Skill()
-	se := math.Sqrt(skill.Variance)
+	skill, se := s.layers.Skill(), math.Sqrt(s.variance)
 	return Selection{
 		Exercise: item.key, Goal: goal.name, Subject: goal.parent.Load().name,
 		Expected: pick.expected(item), Random: reason == ReasonRandom, Reason: reason,
@@ -149,13 +149,18 @@ func (m *ReadModel) situationOf(r *Request) (*domain, situation) {
 			}
 		}
 		s.layers = m.newcomer(s.yearGroup)
+		s.variance = s.layers.Skill().Variance
 		return goal, s
 	}
 	defer sh.mu.RUnlock()
 	if goal == nil {
 		goal = m.goalOf(l, r.Quotas)
 	}
-	return goal, m.situationOfKnown(l, goal)
+	s := m.situationOfKnown(l, goal)
+	if goal != nil {
+		s.variance = m.varianceAt(l, goal, m.config.Now())
+	}
+	return goal, s
 }
 
 // goalOf chooses the goal of a request that names none.

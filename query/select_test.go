@@ -423,3 +423,40 @@ func TestQuotasAreKept(t *testing.T) {
 		}
 	}
 }
+
+// TestSelectionTellsTheErrorOfTheSkill: the standard error beside an exercise is the
+// one beside the percentile; of a goal that was not met it is larger.
+func TestSelectionTellsTheErrorOfTheSkill(t *testing.T) {
+	t.Parallel()
+	m := model(t)
+	m.ApplySkills(skillRows(pupil{n: 1, school: schoolA, yearGroup: 5, at: monday.UnixMilli(), position: 1}, 0.3, 0.1, map[string]float64{"tafels": 0.2}))
+	items := &transform.SnapshotRows{}
+	for n := range 20 {
+		appendItem(items, fmt.Sprintf("slim:t%d", n), "tafels", 0, 0.1, 50, 0.7)
+		appendItem(items, fmt.Sprintf("slim:b%d", n), "breuken", 0, 0.1, 50, 0.7)
+	}
+	m.ApplySnapshot(1, items)
+	standing, _ := m.Standing(token(1))
+	var goal float64
+	for _, p := range standing.Percentiles {
+		if p.Key == "tafels" {
+			goal = p.SE
+		}
+	}
+	met, err := m.Next(&query.Request{Learner: token(1), Goal: "tafels", Target: 0.75})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if goal == 0 || met.SE != goal {
+		t.Errorf("standard error beside the exercise = %v, beside the percentile %v", met.SE, goal)
+	}
+	prior := filter.DefaultParameters()
+	wider := math.Sqrt(standing.Percentiles[1].SE*standing.Percentiles[1].SE + prior.Learner[filter.LayerGoal].Variance)
+	other, err := m.Next(&query.Request{Learner: token(1), Goal: "breuken", Target: 0.75})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if math.Abs(other.SE-wider) > 1e-12 {
+		t.Errorf("standard error at a goal that was not met = %v, want %v", other.SE, wider)
+	}
+}
