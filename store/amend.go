@@ -72,7 +72,11 @@ func (m *amending) sums(ctx context.Context) error {
 	sums.append(a.Partition, &a.Sums)
 	norms.append(a.Partition, &a.Norms)
 	adoptions.append(a.Partition, a.Adoptions)
-	return m.insert(ctx, &sums.block, &norms.block, &adoptions.block)
+	// What they were computed with is durable before them.
+	if err := m.insert(ctx, &adoptions.block); err != nil {
+		return err
+	}
+	return m.insert(ctx, &sums.block, &norms.block)
 }
 
 // countErased: the rows under erased tokens, also those that an earlier attempt

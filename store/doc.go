@@ -3,8 +3,8 @@
 // is needed to begin again after a crash.
 //
 // Invariants:
-//   - A checkpoint is durable in the order archive and ledger, then sums, norms
-//     and adoptions, then skills, then progress. At every instant, what is in a
+//   - A checkpoint is durable in the order archive, ledger and
+//     adoptions, then sums and norms, then skills, then progress. At every instant, what is in a
 //     table stands on what must be in the tables before it.
 //   - Every row is an absolute fact or state under a key, with the position in
 //     the log that it reflects. Writing it again, or an older one later, changes

@@ -17,25 +17,36 @@ func (s *Store) Readings(ctx context.Context, partition int) (transform.Readings
 	if err := s.catchUp(ctx, "adoptions", "relearnt", "answers"); err != nil {
 		return readings, fmt.Errorf("load readings of partition %d: %w", partition, err)
 	}
+	var err error
+	if readings.Adoptions, err = s.adoptions(ctx, partition, 0); err != nil {
+		return readings, err
+	}
+	return readings, s.relearnt(ctx, partition, 0, ^answer.Position(0), readings.Relearnt)
+}
+
+// adoptions returns those of a partition from a raw offset on, by position.
+func (s *Store) adoptions(ctx context.Context, partition int, fromRaw int64) ([]transform.Adoption, error) {
+	var adoptions []transform.Adoption
 	err := s.read(ctx, func() ch.Query {
-		readings.Adoptions = nil
+		adoptions = nil
 		var position, version proto.ColUInt64
 		return ch.Query{
-			Body:       s.fill("SELECT position, version FROM {db}.adoptions WHERE partition = {partition:UInt16} GROUP BY position, version ORDER BY position, version"),
-			Parameters: ofPartition(partition),
+			Body: s.fill("SELECT position, version FROM {db}.adoptions WHERE partition = {partition:UInt16} AND position >= {from:UInt64}" +
+				" GROUP BY position, version ORDER BY position, version"),
+			Parameters: ch.Parameters(parameters{"partition": partition, "from": uint64(answer.At(fromRaw, 0))}),
 			Result:     proto.Results{{Name: "position", Data: &position}, {Name: "version", Data: &version}},
 			OnResult: func(context.Context, proto.Block) error {
 				for i := range position {
-					readings.Adoptions = append(readings.Adoptions, transform.Adoption{Position: answer.Position(position[i]), Version: version[i]})
+					adoptions = append(adoptions, transform.Adoption{Position: answer.Position(position[i]), Version: version[i]})
 				}
 				return nil
 			},
 		}
 	})
 	if err != nil {
-		return readings, fmt.Errorf("load adoptions of partition %d: %w", partition, err)
+		return nil, fmt.Errorf("load adoptions of partition %d: %w", partition, err)
 	}
-	return readings, s.relearnt(ctx, partition, 0, ^answer.Position(0), readings.Relearnt)
+	return adoptions, nil
 }
 
 // relearnt reads which learners were learnt anew by messages in a range.

@@ -20,7 +20,7 @@ import (
 func (s *Store) Restore(ctx context.Context, partition int) (transform.Restored, error) {
 	s.writer.join(partition)
 	restored := transform.Restored{RawOffset: -1, AnswersOffset: -1, SkillsOffset: -1}
-	if err := s.catchUp(ctx, "progress", "skills", "item_sums"); err != nil {
+	if err := s.catchUp(ctx, "progress", "skills", "item_sums", "adoptions"); err != nil {
 		return restored, fmt.Errorf("restore partition %d: %w", partition, err)
 	}
 	if err := s.loadProgress(ctx, partition, &restored); err != nil {
@@ -42,6 +42,9 @@ func (s *Store) Restore(ctx context.Context, partition int) (transform.Restored,
 		return restored, fmt.Errorf("restore partition %d: %w", partition, err)
 	}
 	restored.Sums = sums
+	if restored.Adoptions, err = s.adoptions(ctx, partition, restored.RawOffset+1); err != nil { // last: they come before what was computed with them
+		return restored, fmt.Errorf("restore partition %d: %w", partition, err)
+	}
 	return restored, nil
 }
 

@@ -246,7 +246,7 @@ func (w *writer) archiveBatches() {
 		w.commits <- b
 		inserting.Go(func() error {
 			b.answers.sort()
-			b.failure = w.insertAll(b, &b.answers.block, &b.testResults.block, &b.ledger.block)
+			b.failure = w.insertAll(b, &b.answers.block, &b.testResults.block, &b.ledger.block, &b.adoptions.block)
 			close(b.archived)
 			return nil
 		})
@@ -263,7 +263,7 @@ func (w *writer) commitBatches() {
 		<-b.archived
 		err := b.failure
 		for _, step := range [][]*block{
-			{&b.sums.block, &b.norms.block, &b.adoptions.block},
+			{&b.sums.block, &b.norms.block},
 			{&b.skills.block},
 			{&b.progress.block},
 		} {

@@ -31,6 +31,7 @@ type run struct {
 	assignment *stream.Assignment
 	state      *Partition
 	recorded   []recorded // versions that messages after the durable state were applied with, ascending
+	lost       lost       // the same by the store, of messages that the log has lost
 
 	mark          int64 // raw offset of the last message that passed
 	position      answer.Position
@@ -115,6 +116,7 @@ func (h *handler) Start(ctx context.Context, assignment *stream.Assignment) (nex
 	}
 	r.mark, r.position = restored.RawOffset, restored.Position
 	r.answersOffset, r.skillsOffset, r.version = restored.AnswersOffset, restored.SkillsOffset, restored.SnapshotVersion
+	r.lost = lostVersions(&restored)
 	if err := r.readSkills(ctx, &restored); err != nil {
 		return 0, err
 	}

@@ -97,7 +97,7 @@ func (m *memory) Amend(_ context.Context, a *transform.Amendment) error {
 	if !a.SumsDone && global.position >= a.Order && (global.position > 0 || global.answers > 0) {
 		return transform.ErrAmended
 	}
-	steps := []func(){func() { m.putSums(&a.Checkpoint) }, func() { m.putNorms(&a.Checkpoint) }}
+	steps := []func(){func() { m.putAdoptions(&a.Checkpoint) }, func() { m.putSums(&a.Checkpoint) }, func() { m.putNorms(&a.Checkpoint) }}
 	arrivingTests, leavingTests := m.arrivingTests(a), m.leavingTests(a)
 	for _, rows := range [][]archivedTest{arrivingTests, leavingTests} {
 		half := len(rows) / 2

@@ -1,9 +1,11 @@
 package transform_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -150,7 +152,7 @@ func (m *memory) Checkpoint(_ context.Context, c *transform.Checkpoint) error {
 	if err := m.called(); err != nil {
 		return err
 	}
-	m.queue = append(m.queue, func(m *memory) { m.putSums(c) }, func(m *memory) { m.putNorms(c) })
+	m.queue = append(m.queue, func(m *memory) { m.putAdoptions(c) }, func(m *memory) { m.putSums(c) }, func(m *memory) { m.putNorms(c) })
 	for first := 0; first < c.Skills.Len(); {
 		begin, end := first, first+1
 		for end < c.Skills.Len() && (end-first < 20 || c.Skills.Learner[end] == c.Skills.Learner[end-1]) {
@@ -171,10 +173,13 @@ func (m *memory) Checkpoint(_ context.Context, c *transform.Checkpoint) error {
 	return nil
 }
 
-func (m *memory) putProgress(c *transform.Checkpoint) {
+func (m *memory) putAdoptions(c *transform.Checkpoint) {
 	for _, a := range c.Adoptions {
 		at(m.adoptions, c.Partition)[a.Position] = a.Version
 	}
+}
+
+func (m *memory) putProgress(c *transform.Checkpoint) {
 	if old, ok := m.progress[c.Partition]; !ok || c.Position > old.Position {
 		m.progress[c.Partition] = transform.Restored{Position: c.Position, RawOffset: c.Position.RawOffset(), AnswersOffset: c.AnswersOffset,
 			SkillsOffset: c.SkillsOffset, SnapshotVersion: c.SnapshotVersion}
@@ -228,6 +233,12 @@ func (m *memory) Restore(_ context.Context, partition int) (transform.Restored, 
 		}
 	}
 	r.Sums = m.loadSums(partition)
+	for position, version := range m.adoptions[partition] {
+		if position.RawOffset() > r.RawOffset {
+			r.Adoptions = append(r.Adoptions, transform.Adoption{Position: position, Version: version})
+		}
+	}
+	slices.SortFunc(r.Adoptions, func(a, b transform.Adoption) int { return cmp.Compare(a.Position, b.Position) })
 	for token, position := range m.departed[partition] {
 		r.Departed = append(r.Departed, transform.Departed{Learner: token, Position: position})
 	}

@@ -209,8 +209,8 @@ func (r *run) apply(ctx context.Context, w *workspace, units []unit) error {
 	return r.produce(ctx, w, produced)
 }
 
-// adopt chooses the snapshot of a message: the recorded one in a replay, else
-// the newest.
+// adopt chooses the snapshot of a message: the recorded one in a replay, by the
+// log or, where that was lost, by the store, else the newest.
 func (r *run) adopt(ctx context.Context, u *unit, newest *Snapshot) error {
 	u.snapshot = newest
 	if len(r.recorded) > 0 {
@@ -221,6 +221,12 @@ func (r *run) adopt(ctx context.Context, u *unit, newest *Snapshot) error {
 		u.recorded = &r.recorded[0]
 		r.recorded = r.recorded[1:]
 		snapshot, err := r.config.Snapshots.At(ctx, u.recorded.version)
+		if err != nil {
+			return err
+		}
+		u.snapshot = snapshot
+	} else if version, known := r.lost.version(u.rawOffset); known {
+		snapshot, err := r.config.Snapshots.At(ctx, version)
 		if err != nil {
 			return err
 		}

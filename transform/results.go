@@ -313,8 +313,8 @@ type Checkpoint struct {
 	Adoptions []Adoption
 
 	// Durable is called once, by any goroutine, when everything archived before
-	// and everything above is in the store, in the order answers, sums, norms,
-	// skills, progress; or with the reason why it never will be.
+	// and everything above is in the store, in the order answers and adoptions,
+	// sums and norms, skills, progress; or with the reason why it never will be.
 	Durable func(error)
 
 	// Urgent says that somebody waits for it.
@@ -332,6 +332,10 @@ type Restored struct {
 
 	Skills SkillRows
 	Sums   ItemSumRows
+
+	// Adoptions are those after Position, by position, of a checkpoint that was
+	// interrupted. They were durable before anything that was computed with them.
+	Adoptions []Adoption
 
 	// Departed are the tokens that have left, with the position of the order.
 	// None of them is in Skills with a lower position.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/leerstroom/leerstroom/internal/answer"
 	"github.com/leerstroom/leerstroom/internal/stream"
 )
 
@@ -39,6 +40,52 @@ type recorded struct {
 	offset    int64
 	digest    uint64
 	complete  bool // all its messages are there
+}
+
+// lost are the versions that an interrupted checkpoint was computed with. After a
+// loss of power the log of `skills`, which is not synced, may not have them; what
+// is in the store of that checkpoint must not be mixed with another choice.
+type lost struct {
+	any       bool
+	until     answer.Position // the newest that anything in the store reflects
+	first     uint64          // version in use at the durable position
+	adoptions []Adoption
+}
+
+func lostVersions(restored *Restored) lost {
+	l := lost{until: restored.Position, first: restored.SnapshotVersion, adoptions: restored.Adoptions}
+	see := func(position answer.Position) {
+		if position > restored.Position || restored.RawOffset < 0 {
+			l.any, l.until = true, max(l.until, position)
+		}
+	}
+	for _, a := range restored.Adoptions {
+		see(a.Position)
+	}
+	for _, position := range restored.Sums.Position {
+		see(position)
+	}
+	for _, position := range restored.Skills.Position {
+		see(position)
+	}
+	return l
+}
+
+// version returns the version that a message after the durable position was
+// applied with, when the store has anything of it. Between adoptions that it has
+// and those that it never got, any choice is as good.
+func (l *lost) version(rawOffset int64) (version uint64, known bool) {
+	position := answer.At(rawOffset, 0)
+	if !l.any || position > l.until {
+		return 0, false
+	}
+	version = l.first
+	for _, a := range l.adoptions {
+		if a.Position <= position {
+			version = a.Version
+		}
+	}
+	return version, true
 }
 
 // SkillsFrom returns the offset of `skills` to read a partition from after its
