@@ -55,6 +55,8 @@ type configuration struct {
 	Audit audit.Config `yaml:"audit"`
 	// Norms say at which moments of the school year norms are frozen.
 	Norms normsConfig `yaml:"norms"`
+	// Refit says when difficulties are refitted without being asked.
+	Refit refitConfig `yaml:"refit"`
 
 	path string // of the file; empty = none
 }
@@ -147,6 +149,7 @@ func (c *configuration) setDefaults() {
 	}
 	c.Identities.SetDefaults()
 	c.Audit.SetDefaults()
+	c.Refit.setDefaults()
 	if len(c.Norms.Moments) == 0 {
 		c.Norms.Moments = transform.DefaultMoments()
 	}
@@ -189,6 +192,9 @@ func (c *configuration) validate() error {
 	}
 	if err := c.Audit.Validate(); err != nil {
 		return fmt.Errorf("configuration: audit: %w", err)
+	}
+	if err := c.Refit.validate(); err != nil {
+		return fmt.Errorf("configuration: refit: %w", err)
 	}
 	return c.validateEngines()
 }

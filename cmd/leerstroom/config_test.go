@@ -27,6 +27,9 @@ func TestDocumentedConfiguration(t *testing.T) {
 		t.Errorf("documented defaults %+v, %s, %d differ from those of an empty file %+v, %s, %d",
 			documented.Topics, documented.Listen, documented.Workers, empty.Topics, empty.Listen, empty.Workers)
 	}
+	if documented.Refit != empty.Refit {
+		t.Errorf("documented defaults %+v differ from those of an empty file %+v", documented.Refit, empty.Refit)
+	}
 	if documented.Identities != empty.Identities || documented.Audit != empty.Audit {
 		t.Errorf("documented defaults %+v, %+v differ from those of an empty file %+v, %+v", documented.Identities, documented.Audit, empty.Identities, empty.Audit)
 	}
@@ -58,6 +61,8 @@ func TestConfigurationRefusesMistakes(t *testing.T) {
 		"identity limit":    {"identities: {identifiers_per_second: -1}\n", "identifiers_per_second"},
 		"request limit":     {"identities: {requests_burst: -1}\n", "requests_burst"},
 		"audit":             {"audit: {keep: 1h}\n", "audit: keep"},
+		"hasty refits":      {"refit: {every: 10ms}\n", "refit: every"},
+		"small refits":      {"refit: {answers: 1}\n", "refit: answers"},
 		"ingest limit":      {"ingest: {max_line_bytes: -1}\n", "max_line_bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {

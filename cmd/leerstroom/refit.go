@@ -34,8 +34,9 @@ as a new scale: a version of the difficulties that says so, with the constants t
 link it to the one before. Skills keep their zero and their unit. Answers that come
 in meanwhile are not lost: the versions after the scale take them in.
 
-Run it regularly, every night say: the estimates between two refits are those of a
-fast filter, which adaptive choice of exercises slowly bends.`,
+The transform stage does the same every night (refit in the configuration): the
+estimates between two refits are those of a fast filter, which adaptive choice of
+exercises slowly bends. Run it after much was imported.`,
 		Example: `  leerstroom refit --data data`,
 		Args:    arguments(cobra.NoArgs),
 		RunE: func(command *cobra.Command, _ []string) error {
@@ -60,7 +61,11 @@ func (d *deployment) refit(ctx context.Context, answers int64, wait time.Duratio
 		return err
 	}
 	defer closeStore(ctx, persistence, &err)
-	scales, err := d.fitScales(ctx, persistence, answers, progress)
+	source, config, err := d.refitSource(ctx, persistence, answers)
+	if err != nil {
+		return err
+	}
+	scales, err := d.fitScales(ctx, persistence, source, config, progress)
 	if err != nil {
 		return err
 	}
@@ -84,21 +89,27 @@ func (d *deployment) refit(ctx context.Context, answers int64, wait time.Duratio
 	return err
 }
 
-// fitScales reads sums first: what the archive holds beyond them is left out, so
-// that no answer counts twice.
-func (d *deployment) fitScales(ctx context.Context, persistence *store.Store, answers int64, progress func(done, goals int)) ([]*transform.SnapshotRows, error) {
+// refitSource reads the sums of every partition, which say what a refit may read:
+// what the archive holds beyond them is left out, so that no answer counts twice.
+func (d *deployment) refitSource(ctx context.Context, persistence *store.Store, answers int64) (store.RefitSource, transform.RefitConfig, error) {
 	config := transform.RefitConfig{}
 	source := store.RefitSource{Answers: answers, UpTo: make([]answer.Position, d.config.Topics.Partitions)}
 	for partition := range source.UpTo {
 		sums, err := persistence.LoadSums(ctx, partition)
 		if err != nil {
-			return nil, fmt.Errorf("load sums of partition %d: %w", partition, err)
+			return source, config, fmt.Errorf("load sums of partition %d: %w", partition, err)
 		}
 		for _, position := range sums.Position {
 			source.UpTo[partition] = max(source.UpTo[partition], position)
 		}
 		config.Sums = append(config.Sums, sums)
 	}
+	return source, config, nil
+}
+
+// fitScales fits what the source holds.
+func (d *deployment) fitScales(ctx context.Context, persistence *store.Store, source store.RefitSource, config transform.RefitConfig,
+	progress func(done, goals int)) ([]*transform.SnapshotRows, error) {
 	_, current, err := persistence.LoadSnapshot(ctx, 0)
 	if err != nil {
 		return nil, err
@@ -108,7 +119,7 @@ func (d *deployment) fitScales(ctx context.Context, persistence *store.Store, an
 	if err != nil {
 		return nil, err
 	}
-	config.HeadShare = min(1, headAnswers/float64(max(1, min(count, answers))))
+	config.HeadShare = min(1, headAnswers/float64(max(1, min(count, source.Answers))))
 	refit, err := transform.NewRefit(config)
 	if err != nil {
 		return nil, err

@@ -156,7 +156,9 @@ func (d *deployment) consumeAnswers(ctx context.Context, persistence *store.Stor
 		return err
 	}
 	sums, err := stream.NewConsumer(d.client, stream.ConsumerConfig{Group: d.config.Topics.Prefix + groupReduce, Topic: d.names.ItemSums,
-		Workers: 1, SessionTimeout: d.config.SessionTimeout, NewHandler: reducer.Handler})
+		Workers: 1, SessionTimeout: d.config.SessionTimeout, NewHandler: func(partition int) stream.Handler {
+			return &refitSchedule{Handler: reducer.Handler(partition), deployment: d, store: persistence}
+		}})
 	if err != nil {
 		return err
 	}
