@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/leerstroom/leerstroom/internal/engine"
 )
@@ -79,6 +80,37 @@ const (
 	partClickHouse = "clickhouse"
 )
 
+// partTime is the processor time that one part has used.
+type partTime struct {
+	name, what string
+	seconds    float64
+}
+
+func (t processorTime) since(before processorTime) []partTime {
+	return []partTime{
+		{partStages, "in the process of the stages and of the measure", t.stages - before.stages},
+		{partKafka, "in the broker", t.kafka - before.kafka},
+		{partClickHouse, "in ClickHouse, with its merges", t.clickhouse - before.clickhouse},
+	}
+}
+
+// watchShare reports which share of all cores each part takes between the call and
+// the call of the returned function.
+func (r *runner) watchShare(suffix string) (report func()) {
+	before, ok := readProcessorTime()
+	began := time.Now()
+	return func() {
+		after, still := readProcessorTime()
+		if !ok || !still {
+			return
+		}
+		available := time.Since(began).Seconds() * float64(runtime.NumCPU())
+		for _, part := range after.since(before) {
+			r.results.add("processor_"+part.name+suffix, 100*part.seconds/available, "%", "of the processor time of all cores: "+part.what)
+		}
+	}
+}
+
 // watchProcessor reports the processor time per row of some parts between the
 // call and the call of the returned function; without names, of all, and what
 // rate the cores could reach at most at that cost.
@@ -90,14 +122,7 @@ func (r *runner) watchProcessor(name, what string, parts ...string) (report func
 			return
 		}
 		sum := 0.0
-		for _, part := range []struct {
-			name, what string
-			seconds    float64
-		}{
-			{partStages, "in the process of the stages and of the measure", after.stages - before.stages},
-			{partKafka, "in the broker", after.kafka - before.kafka},
-			{partClickHouse, "in ClickHouse, with its merges", after.clickhouse - before.clickhouse},
-		} {
+		for _, part := range after.since(before) {
 			if len(parts) > 0 && !slices.Contains(parts, part.name) {
 				continue
 			}
@@ -106,7 +131,7 @@ func (r *runner) watchProcessor(name, what string, parts ...string) (report func
 			r.results.add(name+"_processor_"+part.name, perRow, "ns/row", what+": processor time per row "+part.what)
 		}
 		if len(parts) == 0 {
-			cores := float64(runtime.GOMAXPROCS(0))
+			cores := float64(runtime.NumCPU())
 			r.results.add(name+"_limit_rows_per_second", cores*1e9/sum, "rows/s",
 				fmt.Sprintf("what %g cores could do if they never waited: their time divided by the sum of the parts", cores))
 		}

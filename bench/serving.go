@@ -211,6 +211,7 @@ func (m *servingMeasure) underLoad(ctx context.Context, rate int) (err error) {
 	defer cancel()
 	var delays, asks, bareAsks latencies
 	var sent PushResult
+	reportShare := m.runner.watchShare(atRate(rate))
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
 		defer cancel() // the probes end with the load
@@ -227,12 +228,15 @@ func (m *servingMeasure) underLoad(ctx context.Context, rate int) (err error) {
 		return fmt.Errorf("%d probes and %d requests ended while the load lasted, want some of each", len(delays), len(asks))
 	}
 	m.report(rate, sent, delays, asks, bareAsks)
+	reportShare()
 	return nil
 }
 
+func atRate(rate int) string { return fmt.Sprintf("_at_%d_per_second", rate) }
+
 func (m *servingMeasure) report(rate int, sent PushResult, delays, asks, bareAsks latencies) {
 	r := m.runner.results
-	at := fmt.Sprintf("_at_%d_per_second", rate)
+	at := atRate(rate)
 	r.add("load"+at, sent.RowsPerSecond(), "rows/s", "answers that were really sent and acknowledged meanwhile")
 	p50, p99, p999 := delays.quantiles()
 	r.add("delay_p50"+at, p50, "ms", fmt.Sprintf("from sending one answer until the served skill contains it, looked at every 2 ms, %d answers", len(delays)))

@@ -76,7 +76,7 @@ func benchCommandLine(flags *pflag.FlagSet) string {
 	line := "leerstroom bench"
 	flags.Visit(func(f *pflag.Flag) {
 		switch f.Name {
-		case "data", "library", "report", "json", "cpuprofile":
+		case "data", "library", "report", "json", "cpuprofile", "memprofile":
 		default:
 			line += fmt.Sprintf(" --%s=%s", f.Name, f.Value)
 		}

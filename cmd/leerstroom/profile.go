@@ -4,29 +4,50 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"runtime/pprof"
 )
 
-// cpuProfile records where a command spends its time, when a path is given.
-type cpuProfile struct {
-	path string
-	file *os.File
+// profiles record where a command spends its time and what it allocates, when
+// paths are given.
+type profiles struct {
+	cpuPath, memoryPath string
+	cpu                 *os.File
 }
 
-func (p *cpuProfile) start() (err error) {
-	if p.path == "" {
+// allocationSample is how many bytes are allocated between two samples of the
+// memory profile: finer than Go's own, since what matters is few per row.
+const allocationSample = 16 << 10
+
+func (p *profiles) start() (err error) {
+	if p.memoryPath != "" {
+		runtime.MemProfileRate = allocationSample
+	}
+	if p.cpuPath == "" {
 		return nil
 	}
-	if p.file, err = os.Create(p.path); err != nil {
+	if p.cpu, err = os.Create(p.cpuPath); err != nil {
 		return fmt.Errorf("write CPU profile: %w", err)
 	}
-	return pprof.StartCPUProfile(p.file)
+	return pprof.StartCPUProfile(p.cpu)
 }
 
-func (p *cpuProfile) stop() error {
-	if p.file == nil {
-		return nil
+func (p *profiles) stop() error {
+	var errs []error
+	if p.cpu != nil {
+		pprof.StopCPUProfile()
+		errs = append(errs, p.cpu.Close())
 	}
-	pprof.StopCPUProfile()
-	return errors.Join(p.file.Close())
+	if p.memoryPath != "" {
+		errs = append(errs, writeMemoryProfile(p.memoryPath))
+	}
+	return errors.Join(errs...)
+}
+
+func writeMemoryProfile(path string) error {
+	file, err := os.Create(path)
+	if err != nil {
+		return fmt.Errorf("write memory profile: %w", err)
+	}
+	return errors.Join(pprof.Lookup("allocs").WriteTo(file, 0), file.Close())
 }

@@ -11,7 +11,7 @@ import (
 var errUsage = errors.New("see --help")
 
 func newRoot() *cobra.Command {
-	var profile cpuProfile
+	var profile profiles
 	root := &cobra.Command{
 		Use:   "leerstroom",
 		Short: "Results of learners: ingested once, without identity, scored within milliseconds",
@@ -28,7 +28,8 @@ adaptive engines, analysts, teachers and researchers.
 		SilenceUsage:       true,
 		SilenceErrors:      true,
 	}
-	root.PersistentFlags().StringVar(&profile.path, "cpuprofile", "", "write a CPU profile of this process to a file")
+	root.PersistentFlags().StringVar(&profile.cpuPath, "cpuprofile", "", "write a CPU profile of this process to a file")
+	root.PersistentFlags().StringVar(&profile.memoryPath, "memprofile", "", "write what this process allocated, and holds at the end, to a file")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", err, errUsage) })
 	root.AddGroup(
 		&cobra.Group{ID: "run", Title: "Run:"},
