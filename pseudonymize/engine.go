@@ -36,7 +36,7 @@ func (e *EngineTopic) validate() error {
 // ahead of answers after a crash, and has nothing when the engine is new: then
 // it begins with the next message.
 func (w *worker) openEngine(ctx context.Context, e *EngineTopic) (output, error) {
-	o, err := newOutput(w.stage.config.Ring, e.Topic, keyring.Engine(e.Name), keyring.EngineEvent(e.Name))
+	o, err := w.stage.newOutput(e.Topic, keyring.Engine(e.Name), keyring.EngineEvent(e.Name))
 	if err != nil {
 		return o, err
 	}
@@ -72,11 +72,13 @@ func (w *worker) writeEngine(ctx context.Context, o *output, e *EngineTopic, r *
 	}
 	o.finish()
 	if len(o.messages) == 0 {
+		o.release()
 		return nil
 	}
 	if _, err := w.stage.config.Client.Produce(ctx, o.topic, w.partition, o.messages...); err != nil {
 		return err
 	}
+	o.release()
 	o.done = r.slots[r.used-1].offset
 	return nil
 }

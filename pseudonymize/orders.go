@@ -145,8 +145,11 @@ func (w *worker) writeCommands(ctx context.Context, o *output, announcement *vau
 		return 0, err
 	}
 	o.finish()
-	_, err = w.stage.config.Client.Produce(ctx, o.topic, w.partition, o.messages...)
-	return rows, err
+	if _, err = w.stage.config.Client.Produce(ctx, o.topic, w.partition, o.messages...); err != nil {
+		return rows, err
+	}
+	o.release()
+	return rows, nil
 }
 
 // addOrders appends the message of an announcement, with the orders about the

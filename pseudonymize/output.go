@@ -2,6 +2,7 @@ package pseudonymize
 
 import (
 	"errors"
+	"sync"
 
 	"github.com/leerstroom/leerstroom/internal/answer"
 	"github.com/leerstroom/leerstroom/internal/stream"
@@ -20,6 +21,13 @@ type output struct {
 	tokens    []answer.Token // by learner, zero = not made yet; valid for the epoch
 	done      int64          // raw offset of the last message that the topic holds
 
+	drafts *sync.Pool // of *draft, shared by the partitions
+	*draft            // between begin and release
+}
+
+// draft is the memory in which the messages of one run for one topic are made.
+// An output borrows it, so that there are as many as workers, not as partitions.
+type draft struct {
 	encoder  answer.Encoder
 	answers  answer.Columns
 	results  answer.TestResults
@@ -30,9 +38,9 @@ type output struct {
 	messages []stream.Message
 }
 
-func newOutput(ring *keyring.Ring, topic string, purpose, events keyring.Purpose) (output, error) {
-	digester, err := NewEventDigester(ring, events)
-	return output{topic: topic, purpose: purpose, events: digester, done: -1}, err
+func (s *Stage) newOutput(topic string, purpose, events keyring.Purpose) (output, error) {
+	digester, err := NewEventDigester(s.config.Ring, events)
+	return output{topic: topic, purpose: purpose, events: digester, done: -1, drafts: &s.drafts}, err
 }
 
 // use makes tokens under an epoch from now on.
@@ -62,6 +70,9 @@ func (o *output) token(l vault.Learner, state *vault.State) answer.Token {
 
 // begin starts the messages of a run.
 func (o *output) begin() {
+	if o.draft == nil {
+		o.draft = o.drafts.Get().(*draft)
+	}
 	const keepBytes = 8 << 20
 	if cap(o.buffer) > keepBytes {
 		o.buffer = nil
@@ -139,6 +150,12 @@ func (o *output) drop() {
 		end = o.cuts[len(o.cuts)-1]
 	}
 	o.buffer = o.buffer[:end]
+}
+
+// release gives back the memory of the messages, which have been produced.
+func (o *output) release() {
+	o.drafts.Put(o.draft)
+	o.draft = nil
 }
 
 // finish points the messages at their values, which lie still from now on.

@@ -258,6 +258,7 @@ func (w *worker) write(ctx context.Context, r *run, messages []stream.Message) e
 		return err
 	}
 	w.stage.counters.messages.Add(int64(len(w.main.messages)))
+	w.main.release()
 	w.stage.counters.rows.Add(int64(rows))
 	return nil
 }

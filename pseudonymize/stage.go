@@ -88,6 +88,7 @@ type Stage struct {
 	opener  *seal.Opener
 	letters *deadletter.Writer
 	runs    sync.Pool // of *run: memory for the messages of one run
+	drafts  sync.Pool // of *draft
 
 	counters counters
 	crash    func(step string) error // nil outside of tests; an error is where the process dies
@@ -129,6 +130,7 @@ func NewStage(config StageConfig) (*Stage, error) {
 		}
 	}
 	s := &Stage{config: config, opener: opener, letters: &deadletter.Writer{Client: config.Client, Topic: config.Topics.DeadLetters, Sealer: sealer, Stage: stageName}}
+	s.drafts.New = func() any { return new(draft) }
 	s.runs.New = func() any { return newRun(opener, config.Topics.Raw) }
 	return s, nil
 }
@@ -226,7 +228,7 @@ func (w *worker) resume(ctx context.Context) (int64, error) {
 
 func (w *worker) openOutputs(ctx context.Context) (err error) {
 	c := &w.stage.config
-	if w.main, err = newOutput(c.Ring, c.Topics.Answers, keyring.Analytics, keyring.Event); err != nil {
+	if w.main, err = w.stage.newOutput(c.Topics.Answers, keyring.Analytics, keyring.Event); err != nil {
 		return err
 	}
 	w.main.done = w.next - 1

@@ -49,6 +49,7 @@ type delivery struct {
 	assignment *Assignment
 	handler    Handler
 	slots      chan struct{} // bounds the handlers at work
+	backlog    chan *Batch   // buffers that the partitions share
 	idle       time.Duration
 }
 
@@ -82,22 +83,55 @@ func (d *delivery) deliver(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
-	var batch Batch
-	for {
-		if err := d.client.Fetch(ctx, d.assignment.Topic, d.assignment.Partition, next, d.idle, &batch); err != nil {
+	var own Batch
+	for end := next + 1; ; {
+		if next >= end {
+			end, err = d.pass(ctx, &next, &own, d.idle)
+			if cap(own.arena) > keepOwnBytes {
+				own = Batch{}
+			}
+		} else {
+			end, err = d.catchUp(ctx, &next)
+		}
+		if err != nil {
 			return err
 		}
-		if len(batch.Messages) == 0 {
-			if err := d.work(ctx, func() error { return d.handler.Idle(ctx) }); err != nil {
-				return fmt.Errorf("idle at offset %d: %w", next, err)
-			}
-			continue
-		}
-		if err := d.work(ctx, func() error { return d.handler.Handle(ctx, batch.Messages) }); err != nil {
-			return fmt.Errorf("handle from offset %d: %w", next, err)
-		}
-		next = batch.Messages[len(batch.Messages)-1].Offset + 1
 	}
+}
+
+// keepOwnBytes is the largest buffer that a partition keeps for itself.
+const keepOwnBytes = 64 << 10
+
+// catchUp passes on messages of a backlog, in a buffer that the partitions of the
+// consumer share: however many lag, no more is in memory than its workers need.
+func (d *delivery) catchUp(ctx context.Context, next *int64) (end int64, err error) {
+	select {
+	case batch := <-d.backlog:
+		defer func() { d.backlog <- batch }()
+		return d.pass(ctx, next, batch, 0)
+	case <-ctx.Done():
+		return 0, context.Cause(ctx)
+	}
+}
+
+// pass fetches messages and hands them over. It moves next behind them, and
+// returns the offset that the topic's next message will get.
+func (d *delivery) pass(ctx context.Context, next *int64, batch *Batch, maxWait time.Duration) (end int64, err error) {
+	if err := d.client.Fetch(ctx, d.assignment.Topic, d.assignment.Partition, *next, maxWait, batch); err != nil {
+		return 0, err
+	}
+	switch n := len(batch.Messages); {
+	case n > 0:
+		if err := d.work(ctx, func() error { return d.handler.Handle(ctx, batch.Messages) }); err != nil {
+			return 0, fmt.Errorf("handle from offset %d: %w", *next, err)
+		}
+		*next = batch.Messages[n-1].Offset + 1
+	case maxWait > 0:
+		if err := d.work(ctx, func() error { return d.handler.Idle(ctx) }); err != nil {
+			return 0, fmt.Errorf("idle at offset %d: %w", *next, err)
+		}
+	}
+	return batch.HighWatermark, nil
 }
 
 // work runs a step of the handler in one of the worker slots.
