@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/leerstroom/leerstroom/internal/answer"
+	"github.com/leerstroom/leerstroom/internal/column"
 	"github.com/leerstroom/leerstroom/internal/stream"
 	"github.com/leerstroom/leerstroom/transform"
 )
@@ -19,6 +20,7 @@ type archiver struct {
 	partition   int
 	assignment  *stream.Assignment
 	decoder     answer.Decoder
+	memory      column.Memory // of the decoder
 	columns     answer.Columns
 	last        transform.Checkpoint // of the messages since the last one; Position 0 when there are none
 	waiting     int                  // rows in it
@@ -33,7 +35,9 @@ const archiveRows = 200_000
 func (p *pipeline) startArchive(s *stages) (*atomic.Int64, error) {
 	rows := new(atomic.Int64)
 	return rows, p.consume(s, "archive", p.topics.Answers, func(partition int) stream.Handler {
-		return &archiver{persistence: p.store, rows: rows, partition: partition}
+		a := &archiver{persistence: p.store, rows: rows, partition: partition}
+		a.decoder.Use(&a.memory)
+		return a
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/leerstroom/leerstroom/ingest/raw"
 	"github.com/leerstroom/leerstroom/internal/answer"
+	"github.com/leerstroom/leerstroom/internal/column"
 	"github.com/leerstroom/leerstroom/internal/seal"
 	"github.com/leerstroom/leerstroom/internal/stream"
 	"github.com/leerstroom/leerstroom/pseudonymize/vault"
@@ -21,6 +22,7 @@ type run struct {
 	used   int
 
 	unknown []vault.Alias
+	memory  column.Memory // of the decoded messages
 }
 
 // slot holds one decoded message.
@@ -37,11 +39,15 @@ type slot struct {
 	learners []vault.Learner // of the identities, by code
 }
 
-func newRun(opener *seal.Opener, topic string) *run { return &run{opener: opener, topic: topic} }
+func newRun(opener *seal.Opener, topic string) *run {
+	return &run{opener: opener, topic: topic, memory: column.Memory{Wipe: true}}
+}
 
 func (r *run) take() *slot {
 	if r.used == len(r.slots) {
-		r.slots = append(r.slots, &slot{reader: raw.NewReader(r.opener, r.topic)})
+		s := &slot{reader: raw.NewReader(r.opener, r.topic)}
+		s.reader.Use(&r.memory)
+		r.slots = append(r.slots, s)
 	}
 	s := r.slots[r.used]
 	r.used++

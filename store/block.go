@@ -79,8 +79,7 @@ type answersBlock struct {
 	gradient     proto.ColInt32
 	information  proto.ColUInt16
 
-	sorter sorter
-	left   []bool // scratch: rows of a message that are left out
+	left []bool // scratch: rows of a message that are left out
 }
 
 func newAnswersBlock(database string) *answersBlock {

@@ -36,9 +36,9 @@ type sortEntry struct {
 	row uint32
 }
 
-// sort puts the rows in the order of school, learner, answered_at and id.
-func (b *answersBlock) sort() {
-	s := &b.sorter
+// sort puts the rows in the order of school, learner, answered_at and id. The
+// columns and the spare ones of the sorter change places.
+func (b *answersBlock) sort(s *sorter) {
 	s.rank = b.school.ranks(s.rank[:0])
 	s.entries = s.entries[:0]
 	for row := range b.learner {
@@ -46,12 +46,12 @@ func (b *answersBlock) sort() {
 		s.entries = append(s.entries, sortEntry{key: uint64(s.rank[b.school.code(row)])<<32 | uint64(prefix), row: uint32(row)})
 	}
 	s.radix()
-	b.sortByTime()
+	b.sortByTime(s.entries)
 	s.order = s.order[:0]
 	for i := range s.entries {
 		s.order = append(s.order, s.entries[i].row)
 	}
-	b.permute()
+	b.permute(s)
 }
 
 // radix sorts the entries by key, least significant digit first, and keeps the
@@ -88,8 +88,7 @@ func (s *sorter) radix() {
 }
 
 // sortByTime sorts the rows of each learner, which mostly are in order already.
-func (b *answersBlock) sortByTime() {
-	entries := b.sorter.entries
+func (b *answersBlock) sortByTime(entries []sortEntry) {
 	compare := func(x, y sortEntry) int {
 		if c := cmp.Compare(b.answeredAt.ColInt64[x.row], b.answeredAt.ColInt64[y.row]); c != 0 {
 			return c
@@ -110,8 +109,7 @@ func (b *answersBlock) sortByTime() {
 	}
 }
 
-func (b *answersBlock) permute() {
-	s := &b.sorter
+func (b *answersBlock) permute(s *sorter) {
 	for _, w := range []*wordColumn{&b.publisher, &b.school, &b.group, &b.exercise, &b.goal, &b.subject} {
 		permute(&w.Keys16, s.order, &s.spare16)
 		permute(&w.Keys32, s.order, &s.spare32)

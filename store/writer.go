@@ -49,6 +49,7 @@ type writer struct {
 	sealing  sync.WaitGroup // the goroutine that seals by age
 	stopping chan struct{}  // closed to stop it
 	working  sync.WaitGroup // archive and commit
+	sorters  sync.Pool      // of *sorter
 	stats    writerStats
 }
 
@@ -80,6 +81,7 @@ func newWriter(config *Config, pool *pool) *writer {
 		config: config, pool: pool, joined: make(map[int]uint64), stopping: make(chan struct{}),
 		free: make(chan *batch, config.Batches), sealed: make(chan *batch, config.Batches), commits: make(chan *batch, config.Batches),
 	}
+	w.sorters.New = func() any { return new(sorter) }
 	w.ctx, w.giveUp = context.WithCancel(context.Background())
 	for range config.Batches {
 		w.free <- newBatch(config.Database)
@@ -245,7 +247,9 @@ func (w *writer) archiveBatches() {
 	for b := range w.sealed {
 		w.commits <- b
 		inserting.Go(func() error {
-			b.answers.sort()
+			sorter := w.sorters.Get().(*sorter)
+			b.answers.sort(sorter)
+			w.sorters.Put(sorter)
 			b.failure = w.insertAll(b, &b.answers.block, &b.testResults.block, &b.ledger.block, &b.adoptions.block)
 			close(b.archived)
 			return nil

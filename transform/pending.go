@@ -3,6 +3,7 @@ package transform
 import (
 	"encoding/binary"
 	"math/bits"
+	"sync"
 
 	"github.com/leerstroom/leerstroom/internal/answer"
 )
@@ -12,8 +13,11 @@ import (
 // over them is brought up to date only when a late answer asks.
 type pending struct {
 	generations []*pendingIDs // oldest first; one per checkpoint under way
-	free        *pendingIDs
 }
+
+// pendingMemory holds generations that were released, of all partitions: a
+// partition needs most of them only while it is behind.
+var pendingMemory = sync.Pool{New: func() any { return new(pendingIDs) }}
 
 // pendingKey is the primary key of a row in its archive: event id, learner
 // (who belongs to one school) and moment. A publisher may call an answer and a
@@ -66,12 +70,7 @@ func (p *pending) cut() {
 	if n := len(p.generations); n > 0 && len(p.generations[n-1].ids) == 0 {
 		return
 	}
-	fresh := p.free
-	if fresh == nil {
-		fresh = &pendingIDs{}
-	}
-	p.free = nil
-	p.generations = append(p.generations, fresh)
+	p.generations = append(p.generations, pendingMemory.Get().(*pendingIDs))
 }
 
 // release forgets the rows up to a position, which have become durable.
@@ -81,9 +80,9 @@ func (p *pending) release(durable answer.Position) {
 		n++
 	}
 	for _, g := range p.generations[:n] {
-		if p.free == nil && cap(g.ids) <= keepPending {
+		if cap(g.ids) <= keepPending {
 			g.reset()
-			p.free = g
+			pendingMemory.Put(g)
 		}
 	}
 	rest := copy(p.generations, p.generations[n:])
@@ -91,7 +90,7 @@ func (p *pending) release(durable answer.Position) {
 	p.generations = p.generations[:rest]
 }
 
-// keepPending is the number of ids whose memory is kept for the next checkpoint.
+// keepPending is the number of ids whose memory is kept for another checkpoint.
 const keepPending = 1 << 17
 
 // rows returns how many rows are remembered.

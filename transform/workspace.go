@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/leerstroom/leerstroom/internal/answer"
+	"github.com/leerstroom/leerstroom/internal/column"
 	"github.com/leerstroom/leerstroom/internal/stream"
 )
 
@@ -25,6 +26,7 @@ type workspace struct {
 	encoder *Encoder
 	rows    SkillRows
 	out     []byte
+	memory  column.Memory // of the decoded messages
 }
 
 // asked tells which row a lookup is about.
@@ -116,7 +118,11 @@ const (
 )
 
 func newWorkspace() *workspace {
-	return &workspace{encoder: NewEncoder(), ids: make(map[answer.EventID]bool)}
+	w := &workspace{encoder: NewEncoder(), ids: make(map[answer.EventID]bool)}
+	for i := range w.units {
+		w.units[i].decoder.Use(&w.memory)
+	}
+	return w
 }
 
 // poison says why a message can't be used.

@@ -178,6 +178,9 @@ type Decoder struct {
 	packed  []string
 }
 
+// Use makes the columns in a memory that several decoders may share.
+func (d *Decoder) Use(memory *column.Memory) { d.columns.Use(memory) }
+
 // Answers decodes answers.
 func (d *Decoder) Answers(message []byte, a *Answers) error {
 	rows, err := d.open(SchemaAnswers, message, &a.EventID, &a.Identity)

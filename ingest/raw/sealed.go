@@ -1,6 +1,7 @@
 package raw
 
 import (
+	"github.com/leerstroom/leerstroom/internal/column"
 	"github.com/leerstroom/leerstroom/internal/seal"
 )
 
@@ -65,6 +66,9 @@ type Reader struct {
 func NewReader(opener *seal.Opener, topic string) *Reader {
 	return &Reader{opener: opener, topic: topic}
 }
+
+// Use makes the columns in a memory that several readers may share.
+func (r *Reader) Use(memory *column.Memory) { r.decoder.Use(memory) }
 
 // Read opens a message from a partition with the schema that its header names
 // and decodes it into the one of the two that the schema is of; the other stays

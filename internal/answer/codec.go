@@ -184,6 +184,9 @@ type Decoder struct {
 	schemas schemas
 }
 
+// Use makes the columns in a memory that several decoders may share.
+func (d *Decoder) Use(memory *column.Memory) { d.columns.Use(memory) }
+
 // Answers decodes a message whose digest was checked. It sets everything but
 // KeyEpoch and RawOffset.
 func (d *Decoder) Answers(message []byte, c *Columns) error {

@@ -12,6 +12,7 @@ import (
 // Decoder reads messages. It is reusable and not safe for concurrent use. Open,
 // then one call per column in schema order, then Close.
 type Decoder struct {
+	memory *Memory // nil: each message has memory of its own
 	schema *Schema
 	reader *ipc.Reader
 	record arrow.Record
@@ -25,7 +26,11 @@ type Decoder struct {
 func (d *Decoder) Open(schema *Schema, message []byte) (rows int, err error) {
 	d.release()
 	d.schema, d.next, d.err = schema, 0, nil
-	d.reader, err = ipc.NewReader(bytes.NewReader(message))
+	var options []ipc.Option
+	if d.memory != nil {
+		options = append(options, ipc.WithAllocator(d.memory))
+	}
+	d.reader, err = ipc.NewReader(bytes.NewReader(message), options...)
 	if err != nil {
 		return 0, fmt.Errorf("%w: no schema", ErrMalformed)
 	}
@@ -43,7 +48,12 @@ func (d *Decoder) Open(schema *Schema, message []byte) (rows int, err error) {
 	return int(d.record.NumRows()), nil
 }
 
-// Close reports the first error since Open. The decoded slices stay valid.
+// Use makes messages in a memory that several decoders may share: the slices of
+// one are overwritten by the next.
+func (d *Decoder) Use(memory *Memory) { d.memory = memory }
+
+// Close reports the first error since Open. The decoded slices stay valid until
+// the next Open when the decoder uses a Memory, else for ever.
 func (d *Decoder) Close() error { return d.err }
 
 func (d *Decoder) release() {

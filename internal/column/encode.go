@@ -17,6 +17,7 @@ type Encoder struct {
 	columns []arrow.Array
 	arena   []byte // bytes of strings and fixed-width values of this message
 	offsets []int32
+	memory  Memory
 	err     error
 }
 
@@ -241,7 +242,7 @@ func (e *Encoder) AppendTo(dst []byte) ([]byte, error) {
 		return dst, e.err
 	}
 	sink := appender{buf: dst}
-	options := []ipc.Option{ipc.WithSchema(e.schema.arrow)}
+	options := []ipc.Option{ipc.WithSchema(e.schema.arrow), ipc.WithAllocator(&e.memory)}
 	if e.rows >= compressRows {
 		options = append(options, ipc.WithLZ4())
 	}
