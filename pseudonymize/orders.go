@@ -21,14 +21,18 @@ func isOrder(m *stream.Message) bool {
 	return schema == SchemaOrder || schema == answer.SchemaRebuild
 }
 
+// WritePlace writes a message of `raw` that makes a place, and returns its offset.
+func WritePlace(ctx context.Context, client *stream.Client, topic string, partition int) (int64, error) {
+	return client.Produce(ctx, topic, partition, stream.Message{Headers: []stream.Header{{Key: stream.HeaderSchema, Value: []byte(SchemaOrder)}}})
+}
+
 // requestPlace asks for a place for what has to be told, unless one that was
 // asked for before is still to come.
 func (w *worker) requestPlace(ctx context.Context) error {
 	if !w.registry.State().Unannounced() || w.place >= w.next {
 		return nil
 	}
-	offset, err := w.stage.config.Client.Produce(ctx, w.stage.config.Topics.Raw, w.partition,
-		stream.Message{Headers: []stream.Header{{Key: stream.HeaderSchema, Value: []byte(SchemaOrder)}}})
+	offset, err := WritePlace(ctx, w.stage.config.Client, w.stage.config.Topics.Raw, w.partition)
 	if err != nil {
 		return err
 	}

@@ -31,20 +31,20 @@ func (s *Store) Epochs(ctx context.Context) ([]EpochRows, error) {
 	return all, nil
 }
 
-// Reached is how far the store has come in a partition: everything up to both
-// offsets, inclusive, is in the tables.
-type Reached struct{ Raw, Answers int64 }
+// Reached is how far the store has come in a partition: everything up to these
+// offsets of the topics, inclusive, is in the tables.
+type Reached struct{ Raw, Answers, Skills int64 }
 
 // Progress returns how far the store has come, by partition. A partition of
 // which nothing is stored is missing.
 func (s *Store) Progress(ctx context.Context) (map[int]Reached, error) {
-	rows, err := s.integers(ctx, 3, "SELECT toInt64(partition) AS c0, raw_offset AS c1, answers_offset AS c2 FROM "+s.table("progress")+" FINAL", nil)
+	rows, err := s.integers(ctx, 4, "SELECT toInt64(partition) AS c0, raw_offset AS c1, answers_offset AS c2, skills_offset AS c3 FROM "+s.table("progress")+" FINAL", nil)
 	if err != nil {
 		return nil, fmt.Errorf("read progress: %w", err)
 	}
 	reached := make(map[int]Reached, len(rows))
 	for _, r := range rows {
-		reached[int(r[0])] = Reached{Raw: r[1], Answers: r[2]}
+		reached[int(r[0])] = Reached{Raw: r[1], Answers: r[2], Skills: r[3]}
 	}
 	return reached, nil
 }

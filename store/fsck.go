@@ -83,7 +83,7 @@ type partitionLog struct {
 
 type answersMessage struct {
 	offset, rawOffset, rows int64 // rows = -1 when the message doesn't say
-	empty                   bool
+	empty, commands         bool
 }
 
 // line reports a check: it holds when problems is empty.
@@ -156,7 +156,8 @@ func (c *check) readAnswers(ctx context.Context, partition int, l *partitionLog)
 			rows = -1
 		}
 		if raw < l.end {
-			l.answers = append(l.answers, answersMessage{offset: m.Offset, rawOffset: raw, rows: rows, empty: len(m.Value) == 0})
+			l.answers = append(l.answers, answersMessage{offset: m.Offset, rawOffset: raw, rows: rows, empty: len(m.Value) == 0,
+				commands: string(m.Header(stream.HeaderSchema)) == answer.SchemaCommands})
 		}
 		return nil
 	})
@@ -301,8 +302,8 @@ func (c *check) accounted(ctx context.Context) error {
 				messages++
 			case isDead:
 				letters++
-			case archived && l.rawRows[m.rawOffset] == 0:
-				messages++ // it had no rows from the start
+			case archived && l.rawRows[m.rawOffset] == 0, m.commands && m.rows == 0:
+				messages++ // it had no rows, or no commands, from the start
 			default:
 				problems = append(problems, fmt.Sprintf("partition %d, raw offset %d: neither archived nor a dead letter", p, m.rawOffset))
 			}

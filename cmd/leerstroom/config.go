@@ -238,8 +238,12 @@ func (c *configuration) specs() []stream.TopicSpec {
 
 func (c *configuration) topic(name string, partitions int, retention time.Duration) stream.TopicSpec {
 	return stream.TopicSpec{Name: name, Partitions: partitions, ReplicationFactor: c.Topics.ReplicationFactor,
-		MinInsyncReplicas: c.Topics.MinInsyncReplicas, Retention: retention}
+		MinInsyncReplicas: c.Topics.MinInsyncReplicas, Retention: retention, SegmentPeriod: c.segmentPeriod()}
 }
+
+// segmentPeriod is how much longer than retention or an erasure allow a message may
+// lie on a broker's disk.
+func (c *configuration) segmentPeriod() time.Duration { return max(c.Topics.Retention/7, time.Hour) }
 
 // coreTopics are those that every deployment has.
 func (c *configuration) coreTopics() []stream.TopicSpec {

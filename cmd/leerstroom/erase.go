@@ -99,6 +99,7 @@ type certificate struct {
 	RegistryBelow int64    `json:"registry_below"` // the registry's log was deleted below this offset
 	AnswersBelow  int64    `json:"answers_below"`  // the same of the topic answers
 	RawBelow      int64    `json:"raw_below"`      // the same of the topic raw
+	SkillsBelow   int64    `json:"skills_below"`   // the same of the topic skills
 	Remaining     []string `json:"remaining"`      // what goes later by itself
 
 	Digest string `json:"digest"` // SHA-256 of this object with an empty digest
@@ -310,11 +311,24 @@ func (e *erasure) purge(ctx context.Context, c *certificate, tombstone *vault.To
 	if err := e.trim(ctx, c, persistence); err != nil {
 		return err
 	}
-	c.Remaining = []string{
-		fmt.Sprintf("messages of skills and of engines' topics: tokens without salt, within %s", d.config.Topics.Retention),
-		"parts and segments that the engines have replaced: sealed or under tokens without salt, when the engines drop the files",
-	}
+	c.Remaining = d.config.remaining()
 	return nil
+}
+
+// remaining says what an erasure leaves to time: nothing of it can be read through
+// the engines, and nothing of it leads to a pupil.
+func (c *configuration) remaining() []string {
+	period := c.segmentPeriod()
+	all := []string{
+		fmt.Sprintf("files of Kafka with deleted messages (raw and registry: sealed; answers and skills: tokens without salt): within %s; "+
+			"of the embedded Kafka at its next start, or when 1 MiB more has come", period),
+		"files of ClickHouse with replaced rows (the vault's: sealed; others: tokens without salt): about 8 minutes",
+		fmt.Sprintf("dead letters, sealed: within %s, or with leerstroom deadletter purge", c.Topics.Retention+period),
+	}
+	if len(c.Engines) > 0 {
+		all = append(all, fmt.Sprintf("messages of the engines' topics, which the engines have to read (tokens without salt): within %s", c.Topics.Retention+period))
+	}
+	return all
 }
 
 // rowsUnder counts what the store shows under the tokens of a tombstone.
@@ -328,27 +342,40 @@ func rowsUnder(ctx context.Context, persistence *store.Store, tombstone *vault.T
 	return persistence.Traces(ctx, tombstone.School, tokens)
 }
 
-// trim deletes what the topics hold and nobody reads any more: raw and answers
-// below what the store has. The last message stays, it tells a stage where to go
-// on.
+// trim deletes what the topics hold and nobody reads any more: all that the store
+// has. The last messages of raw and answers have to stay, because they tell the
+// stages where to go on; an empty one is written for that.
 func (e *erasure) trim(ctx context.Context, c *certificate, persistence *store.Store) error {
 	d := e.deployment
-	reached, err := persistence.Progress(ctx)
+	last, err := pseudonymize.WritePlace(ctx, d.client, d.names.Raw, e.partition)
 	if err != nil {
 		return err
+	}
+	var reached store.Reached
+	for reached.Raw < last {
+		select {
+		case <-time.After(surveyInterval):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		all, err := persistence.Progress(ctx)
+		if err != nil {
+			return err
+		}
+		reached = all[e.partition]
 	}
 	for _, t := range []struct {
 		topic string
 		below int64
 		noted *int64
-	}{{d.names.Raw, reached[e.partition].Raw, &c.RawBelow}, {d.names.Answers, reached[e.partition].Answers, &c.AnswersBelow}} {
+	}{{d.names.Raw, reached.Raw, &c.RawBelow}, {d.names.Answers, reached.Answers, &c.AnswersBelow}, {d.names.Skills, reached.Skills + 1, &c.SkillsBelow}} {
 		first, end, err := d.client.Offsets(ctx, t.topic, e.partition)
 		if err != nil {
 			return err
 		}
-		*t.noted = max(first, min(t.below, end-1))
+		*t.noted = max(first, min(t.below, end))
 		if *t.noted > first {
-			if err := d.client.Trim(ctx, t.topic, e.partition, *t.noted); err != nil {
+			if err := d.client.DeleteRecords(ctx, t.topic, e.partition, *t.noted); err != nil {
 				return err
 			}
 		}

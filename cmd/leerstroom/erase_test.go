@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -12,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/leerstroom/leerstroom/internal/engine/enginetest"
 )
 
 // deliverOf posts three answers of each learner, known by LAS keys.
@@ -145,4 +149,107 @@ func (s *system) certificates() (signed, all int) {
 		}
 	}
 	return signed, len(files)
+}
+
+// TestErasedBytesAreOnNoDisk erases a learner and then looks for the ids of its
+// answers and for its token in every byte of the data directory: they are gone from
+// ClickHouse when it has dropped replaced parts, and from the embedded Kafka after
+// its next start. Only the list of tokens that have left names the token.
+func TestErasedBytesAreOnNoDisk(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, newPopulation(t, 1, 4))
+	school := slices.Sorted(maps.Keys(s.population.Authorisations()))[0]
+	flags := []string{"--data", s.data(), "--config", s.config()}
+	clean := func(when string) {
+		t.Helper()
+		if report := s.must(append([]string{"fsck"}, flags...)...); strings.Contains(report, "DIFF") {
+			t.Errorf("fsck finds differences %s:\n%s", when, report)
+		}
+	}
+	s.up()
+	s.deliverOf(school, "L-3")
+	clean("after the first answers")
+	erased := s.byLearner(t)
+	s.deliverOf(school, "L-1", "L-2")
+	clean("after all answers")
+	ids, tokens := unhexed(t, slices.Collect(maps.Keys(erased))), unhexed(t, slices.Compact(slices.Sorted(maps.Values(erased))))
+	if len(ids) != 3 || len(tokens) != 1 {
+		t.Fatalf("%d answers of %d learners, want 3 of one", len(ids), len(tokens))
+	}
+	for _, where := range []string{"kafka", "clickhouse"} {
+		if s.files(t, ids, where) == nil || s.files(t, tokens, where) == nil {
+			t.Errorf("%s holds nothing of the learner before the erasure: this test sees nothing", where)
+		}
+	}
+	for _, table := range []string{"answers", "skills", "skills_daily", "vacated"} {
+		s.ask(t, "ALTER TABLE leerstroom."+table+" MODIFY SETTING old_parts_lifetime = 1") // of 8 minutes
+	}
+	left := strings.TrimSpace(s.ask(t, "SELECT arrayElement(data_paths, 1) FROM system.tables WHERE database = 'leerstroom' AND name = 'departed'"))
+	s.must(append([]string{"erase", "--school", school, "--alias", "las:L-3"}, flags...)...)
+	s.terminate()
+	s.up()
+	enginetest.Eventually(t, 2*time.Minute, "no file holds anything of the learner", func() error {
+		found := s.files(t, ids, "")
+		for _, path := range s.files(t, tokens, "") {
+			if !strings.HasPrefix(path, filepath.Clean(left)) {
+				found = append(found, path)
+			}
+		}
+		if len(found) > 0 {
+			return fmt.Errorf("found in %q", found)
+		}
+		return nil
+	})
+	for event := range s.byLearner(t) {
+		if s.files(t, unhexed(t, []string{event}), "clickhouse") == nil {
+			t.Error("an answer of another learner is on no disk")
+		}
+	}
+	clean("after the erasure")
+	s.terminate()
+}
+
+func unhexed(t *testing.T, texts []string) (all [][]byte) {
+	t.Helper()
+	for _, text := range texts {
+		raw, err := hex.DecodeString(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, raw)
+	}
+	return all
+}
+
+// files returns the files below a part of the data directory that hold any of the
+// needles, as bytes or in hex.
+func (s *system) files(t *testing.T, needles [][]byte, below string) (found []string) {
+	t.Helper()
+	err := filepath.WalkDir(filepath.Join(s.data(), below), func(path string, entry os.DirEntry, err error) error {
+		if errors.Is(err, os.ErrNotExist) || err == nil && !entry.Type().IsRegular() {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		if errors.Is(err, os.ErrNotExist) { // an engine has removed it meanwhile
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		lower := bytes.ToLower(content)
+		for _, needle := range needles {
+			if bytes.Contains(content, needle) || bytes.Contains(lower, []byte(hex.EncodeToString(needle))) {
+				found = append(found, path)
+				return nil
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
 }

@@ -73,6 +73,9 @@ func (b *Broker) begin(config Config) error {
 	if err := readJSON(b.marks, &marks); err != nil {
 		return err
 	}
+	if err := marks.shed(b.dir); err != nil {
+		return err
+	}
 	if err := mendTorn(config.DataDir, b.logger); err != nil {
 		return err
 	}

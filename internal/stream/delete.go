@@ -69,8 +69,10 @@ func (r *deleteRecordsRequest) Broker(cluster protocol.Cluster) (protocol.Broker
 	return broker, nil
 }
 
-// DeleteRecords removes all messages of a partition below an offset, for every
-// reader. Their bytes go with the segments that hold nothing else.
+// DeleteRecords removes all messages of a partition below an offset, for good.
+// Whoever still has to read them gets ErrOffsetOutOfRange, so the caller makes sure
+// that nobody does. Their bytes go with the segments that hold nothing else: see
+// TopicSpec.SegmentPeriod.
 func (c *Client) DeleteRecords(ctx context.Context, topic string, partition int, before int64) error {
 	request := &deleteRecordsRequest{TimeoutMs: int32(c.kafka.Timeout.Milliseconds()),
 		Topics: []deleteRecordsTopic{{Name: topic, Partitions: []deleteRecordsPartition{{Partition: int32(partition), Offset: before}}}}}

@@ -19,6 +19,11 @@ type TopicSpec struct {
 	MinInsyncReplicas int           // 0 leaves the broker's setting
 	Retention         time.Duration // 0 keeps for ever
 
+	// SegmentPeriod is how long a file is written to at most, and so about how much
+	// longer than it can be read a message may lie on the disk; 0 leaves the
+	// broker's setting.
+	SegmentPeriod time.Duration
+
 	// Unsynced says that the last messages may be lost when power is, because
 	// they can be made again: a broker that syncs otherwise leaves the topic to
 	// the operating system.
@@ -63,6 +68,9 @@ func (s TopicSpec) config() kafka.TopicConfig {
 		{ConfigName: "cleanup.policy", ConfigValue: "delete"},
 		{ConfigName: "retention.ms", ConfigValue: strconv.FormatInt(retention, 10)},
 		{ConfigName: "max.message.bytes", ConfigValue: strconv.Itoa(MaxMessageBytes + 1<<20)},
+	}
+	if s.SegmentPeriod > 0 {
+		entries = append(entries, kafka.ConfigEntry{ConfigName: "segment.ms", ConfigValue: strconv.FormatInt(s.SegmentPeriod.Milliseconds(), 10)})
 	}
 	if s.Unsynced {
 		entries = append(entries, kafka.ConfigEntry{ConfigName: "flush.messages", ConfigValue: strconv.FormatInt(math.MaxInt64, 10)})

@@ -216,7 +216,7 @@ func (v *Vault) TrimLog(ctx context.Context, partition int) (below int64, err er
 	if err != nil || n.Next == 0 {
 		return 0, err
 	}
-	return n.Next, v.config.Client.Trim(ctx, v.config.Topic, partition, n.Next)
+	return n.Next, v.config.Client.DeleteRecords(ctx, v.config.Topic, partition, n.Next)
 }
 
 func (v *Vault) countTail(ctx context.Context, partition int, next int64, tail map[uint32]uint64) error {
