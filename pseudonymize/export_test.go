@@ -6,6 +6,8 @@ import (
 
 	"github.com/leerstroom/leerstroom/internal/answer"
 	"github.com/leerstroom/leerstroom/internal/stream"
+	"github.com/leerstroom/leerstroom/pseudonymize/keyring"
+	"github.com/leerstroom/leerstroom/pseudonymize/vault"
 )
 
 // SetCrash makes the stage fail right after a step took effect, as if the
@@ -59,4 +61,10 @@ func (r *Resolver) Work(school string) uint64 {
 		sums += t.mac.Sums()
 	}
 	return sums
+}
+
+// Follows makes a resolver that does not run yet go on from a registry that was
+// opened before.
+func (r *Resolver) Follows(partition int, registry *vault.Partition) {
+	r.parts[partition].registry, r.parts[partition].reversed = registry, make(map[keyring.Purpose]reversed)
 }

@@ -17,8 +17,21 @@ import (
 // resolver starts a resolver that ends with the test.
 func (d *deployment) resolver(t testing.TB, engines ...string) *pseudonymize.Resolver {
 	t.Helper()
+	resolver := d.idleResolver(t, engines...)
+	run(t, resolver)
+	return resolver
+}
+
+func (d *deployment) idleResolver(t testing.TB, engines ...string) *pseudonymize.Resolver {
+	t.Helper()
 	resolver, err := pseudonymize.NewResolver(pseudonymize.ResolverConfig{Ring: d.ring, Vault: d.vault(t), Partitions: partitions, Engines: engines, Logger: d.logger()})
 	must(t, err)
+	return resolver
+}
+
+// run runs a resolver until the test ends, and waits until it is ready.
+func run(t testing.TB, resolver *pseudonymize.Resolver) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- resolver.Run(ctx) }()
@@ -33,7 +46,31 @@ func (d *deployment) resolver(t testing.TB, engines ...string) *pseudonymize.Res
 	case <-time.After(time.Minute):
 		t.Fatal("the resolver is not ready after a minute")
 	}
-	return resolver
+}
+
+// TestResolverBehindATrimmedLog: what a resolver has not read is deleted from the
+// registry's log; it begins again from the table.
+func TestResolverBehindATrimmedLog(t *testing.T) {
+	t.Parallel()
+	r := repeat(t)
+	d := deploy(t)
+	resolver := d.idleResolver(t)
+	behind, err := d.vault(t).Open(t.Context(), thePart, vault.Follow)
+	must(t, err)
+	resolver.Follows(thePart, behind)
+	a := makeAnswers(r, thePart, 50, 10)
+	d.send(t, thePart, d.sealAnswers(t, thePart, a))
+	must(t, work(t.Context(), d, d.stage(t), thePart, r))
+	owner, err := d.vault(t).Open(t.Context(), thePart, vault.Own)
+	must(t, err)
+	must(t, owner.Flush(t.Context()))
+	if below, err := d.vault(t).TrimLog(t.Context(), thePart); err != nil || below <= behind.Offset() {
+		t.Fatalf("TrimLog = %d, %v, want more than %d", below, err, behind.Offset())
+	}
+	run(t, resolver)
+	for _, identity := range a.Identity.Values {
+		wait(t, "an identity is known", func() bool { return resolve(t, resolver, keyring.Analytics, identity).Known })
+	}
 }
 
 func resolve(t testing.TB, r *pseudonymize.Resolver, purpose keyring.Purpose, id raw.Identity) pseudonymize.Resolution {

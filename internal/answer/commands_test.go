@@ -36,6 +36,41 @@ func TestCommandsSurviveTheCodec(t *testing.T) {
 	}
 }
 
+// FuzzCommands: no message panics, and one that is decoded keeps the promises of
+// its kinds, so that it is encoded to what decodes to the same.
+func FuzzCommands(f *testing.F) {
+	var encoder answer.Encoder
+	for _, c := range []*answer.Commands{someCommands(), {}} {
+		message, err := encoder.AppendCommands(nil, c)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(message)
+		f.Add(message[:len(message)/2])
+	}
+	f.Fuzz(func(t *testing.T, message []byte) {
+		var decoder answer.Decoder
+		first, second := new(answer.Commands), new(answer.Commands)
+		if err := decoder.Commands(message, first); err != nil {
+			return
+		}
+		var encoder answer.Encoder
+		again, err := encoder.AppendCommands(nil, first)
+		if err != nil {
+			t.Fatalf("decoded commands are not encoded: %v", err)
+		}
+		if err := new(answer.Decoder).Commands(again, second); err != nil || first.Rows != second.Rows {
+			t.Fatalf("%d commands became %d, %v", first.Rows, second.Rows, err)
+		}
+		for row := range first.Rows {
+			if first.Kind[row] != second.Kind[row] || first.School.At(row) != second.School.At(row) ||
+				first.Learner.At(row) != second.Learner.At(row) || first.Into.At(row) != second.Into.At(row) {
+				t.Fatalf("row %d became another", row)
+			}
+		}
+	})
+}
+
 func TestCommandsAreRefused(t *testing.T) {
 	t.Parallel()
 	for name, spoil := range map[string]func(*answer.Commands){

@@ -152,3 +152,46 @@ func TestDamagedKeyFilesAreRefused(t *testing.T) {
 		t.Errorf("LoadPrivateKey(missing) = %v, want it to say that the file does not exist", err)
 	}
 }
+
+// FuzzKeyFile: a key file is whole and right, or refused without a word of it.
+func FuzzKeyFile(f *testing.F) {
+	directory := f.TempDir()
+	private, public := filepath.Join(directory, "private"), filepath.Join(directory, "public")
+	if _, err := seal.CreateKeyFiles(private, public); err != nil {
+		f.Fatal(err)
+	}
+	for _, path := range []string{private, public} {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(content)
+		f.Add(content[:len(content)/2])
+		f.Add(append(content, content...))
+	}
+	f.Fuzz(func(t *testing.T, content []byte) {
+		path := filepath.Join(t.TempDir(), "key")
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		errs := []error{}
+		if key, err := seal.LoadPrivateKey(path); err != nil {
+			errs = append(errs, err)
+		} else if key.Public().ID() == (seal.KeyID{}) {
+			t.Fatal("a loaded private key has no id")
+		}
+		if key, err := seal.LoadPublicKey(path); err != nil {
+			errs = append(errs, err)
+		} else if key.ID() == (seal.KeyID{}) {
+			t.Fatal("a loaded public key has no id")
+		}
+		if len(errs) == 0 {
+			t.Fatal("one file is a private and a public key")
+		}
+		for _, err := range errs {
+			if len(err.Error()) > len(path)+200 {
+				t.Fatalf("an error of %d bytes may hold the file", len(err.Error()))
+			}
+		}
+	})
+}

@@ -152,3 +152,26 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// FuzzParseAlias: what passes is a normal alias of the school, and an error quotes
+// nothing of the text.
+func FuzzParseAlias(f *testing.F) {
+	for _, text := range []string{"las:4711", "eckid:" + eckid, "publisher:bingel:x-1", "publisher:bingel", "basispoort: 12 ", "bsn:123456782", ":", ""} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		a, err := roster.ParseAlias(roster.Config{School: school}, text)
+		if err != nil {
+			if a != (vault.Alias{}) {
+				t.Fatal("an alias is returned beside an error")
+			}
+			if value := text[strings.LastIndex(text, ":")+1:]; len(value) > 12 && strings.Contains(err.Error(), value) {
+				t.Fatal("the error quotes the value")
+			}
+			return
+		}
+		if a.School != school || vault.Check(&a) != nil || vault.Normalise(a) != a {
+			t.Fatal("an alias passed that is not normal")
+		}
+	})
+}

@@ -74,7 +74,7 @@ ORDER BY k, school, epoch`
 // restore reads the partition's fold from the table.
 func (p *Partition) restore(ctx context.Context) error {
 	p.state, p.pending, p.names = NewState(), make(map[Digest][]byte), make(map[LearnerID][]byte)
-	p.graves = make(map[LearnerID]*Tombstone)
+	p.graves, p.announcements = make(map[LearnerID]*Tombstone), nil
 	p.next, p.flushed, p.former, p.aliasEpoch = 0, 0, false, p.vault.config.Ring.Primary()
 	rows, err := p.vault.config.Conn.Query(ctx, fmt.Sprintf(restoreQuery, p.vault.config.Database), uint16(p.number))
 	if err != nil {
@@ -244,7 +244,7 @@ func (p *Partition) restoreTombstones(packed []byte) error {
 			return fmt.Errorf("%w: a tombstone ends early", ErrMalformed)
 		}
 		length, err := strconv.Atoi(string(packed[16:head]))
-		if err != nil || length > len(packed)-head {
+		if err != nil || length < 0 || length > len(packed)-head {
 			return fmt.Errorf("%w: a tombstone ends early", ErrMalformed)
 		}
 		t, err := p.openTombstone(LearnerID(packed[:16]), packed[head:head+length])

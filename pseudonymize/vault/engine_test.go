@@ -253,20 +253,6 @@ func TestWrongKeysetStopsTheVault(t *testing.T) {
 	}
 }
 
-func TestGapInTheLogStopsTheVault(t *testing.T) {
-	t.Parallel()
-	d := deploy(t)
-	p := d.open(t, vault.Own)
-	must(t, p.Create(t.Context(), number(3), false))
-	must(t, p.Flush(t.Context()))
-	// The topic is made anew: the table ends after the log.
-	lost := *d
-	lost.topic = enginetest.Topic(t, enginetest.Kafka(t), "registry", 2)
-	if _, err := lost.vault(t).Open(t.Context(), 1, vault.Own); !errors.Is(err, vault.ErrGap) {
-		t.Errorf("Open = %v, want %v", err, vault.ErrGap)
-	}
-}
-
 func TestFollowSeesWhatOthersWrite(t *testing.T) {
 	t.Parallel()
 	d := deploy(t)

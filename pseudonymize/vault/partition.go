@@ -136,21 +136,31 @@ type Partition struct {
 func (v *Vault) Open(ctx context.Context, partition int, mode Mode) (*Partition, error) {
 	p := &Partition{vault: v, number: partition, mode: mode, sealer: NewSealer(v.config.Ring),
 		partition: [2]byte{byte(partition >> 8), byte(partition)}}
-	if err := p.restore(ctx); err != nil {
-		return nil, fmt.Errorf("open registry of partition %d: %w", partition, err)
+	err := p.load(ctx)
+	if errors.Is(err, ErrGap) {
+		// Between the two readings the table may have been written and the log been
+		// trimmed up to there.
+		err = p.load(ctx)
 	}
-	first, end, err := v.config.Client.Offsets(ctx, v.config.Topic, partition)
 	if err != nil {
 		return nil, fmt.Errorf("open registry of partition %d: %w", partition, err)
 	}
-	if p.next < first || p.next > end {
-		return nil, fmt.Errorf("open registry of partition %d: %w: the table ends before offset %d, the log holds %d to %d; restore the one that is behind",
-			partition, ErrGap, p.next, first, end)
-	}
-	if err := p.follow(ctx, end); err != nil {
-		return nil, fmt.Errorf("open registry of partition %d: %w", partition, err)
-	}
 	return p, nil
+}
+
+// load reads the table and then the rest of the log.
+func (p *Partition) load(ctx context.Context) error {
+	if err := p.restore(ctx); err != nil {
+		return err
+	}
+	first, end, err := p.vault.config.Client.Offsets(ctx, p.vault.config.Topic, p.number)
+	if err != nil {
+		return err
+	}
+	if p.next < first || p.next > end {
+		return fmt.Errorf("%w: the table ends before offset %d, the log holds %d to %d; restore the one that is behind", ErrGap, p.next, first, end)
+	}
+	return p.follow(ctx, end)
 }
 
 // State returns the folded registry. It changes with Sync and Append.
@@ -203,7 +213,7 @@ func (p *Partition) Follow(ctx context.Context, wait time.Duration, lock sync.Lo
 func (p *Partition) fetch(ctx context.Context, wait time.Duration) error {
 	err := p.vault.config.Client.Fetch(ctx, p.vault.config.Topic, p.number, p.next, wait, &p.batch)
 	if errors.Is(err, stream.ErrOffsetOutOfRange) {
-		return fmt.Errorf("%w: %w", ErrGap, err)
+		return fmt.Errorf("%w: its beginning was deleted after the table had taken it in; open the registry again: %w", ErrGap, err)
 	}
 	return err
 }

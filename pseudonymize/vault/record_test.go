@@ -252,3 +252,42 @@ func TestSealBindsContextAndKeyset(t *testing.T) {
 		t.Errorf("Open with another keyset = %v, want %v", err, vault.ErrKeyset)
 	}
 }
+
+// FuzzSealed: no bytes but those that were sealed open, and what is wrong is a
+// wrong keyset or damage.
+func FuzzSealed(f *testing.F) {
+	sealer := vault.NewSealer(loadRing(f))
+	sealed, err := sealer.Seal(nil, []byte("salt"), []byte("place"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(sealed)
+	f.Add(sealed[:len(sealed)-1])
+	f.Add(sealed[:13])
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		_ = vault.SealedEpoch(data)
+		plain, err := sealer.Open(nil, data, []byte("place"))
+		if err == nil && !bytes.Equal(data, sealed) || err != nil && !errors.Is(err, vault.ErrSealed) && !errors.Is(err, vault.ErrKeyset) {
+			t.Fatalf("Open of forged bytes = %d bytes, %v", len(plain), err)
+		}
+	})
+}
+
+// FuzzTable: rows of the registry's table that are not what they should be, because
+// somebody has the database, are errors.
+func FuzzTable(f *testing.F) {
+	for kind := range uint8(5) {
+		f.Add(kind, uint64(1), []byte(strings.Repeat("0", 94)))
+	}
+	f.Add(uint8(4), uint64(1), []byte(strings.Repeat("x", 16)+"-0000001"))
+	f.Add(uint8(4), uint64(1), []byte(strings.Repeat("x", 16)+"00000041"+strings.Repeat("y", 41)))
+	f.Add(uint8(2), uint64(3), []byte(strings.Repeat("z", 96)))
+	ring := loadRing(f)
+	f.Fuzz(func(t *testing.T, kind uint8, count uint64, packed []byte) {
+		if err := vault.RestoreRows(ring, kind%5, count, packed); err != nil && !errors.Is(err, vault.ErrMalformed) &&
+			!errors.Is(err, vault.ErrSealed) && !errors.Is(err, vault.ErrKeyset) {
+			t.Fatalf("RestoreRows = %v", err)
+		}
+	})
+}
