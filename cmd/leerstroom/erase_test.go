@@ -21,12 +21,18 @@ import (
 // deliverOf posts three answers of each learner, known by LAS keys.
 func (s *system) deliverOf(school string, learners ...string) {
 	s.t.Helper()
+	s.deliverAs(school, "las", learners...)
+}
+
+// deliverAs posts three answers of each learner, known by identifiers of a scheme.
+func (s *system) deliverAs(school, scheme string, learners ...string) {
+	s.t.Helper()
 	publisher := s.population.Authorisations()[school][0]
 	var body bytes.Buffer
 	for _, learner := range learners {
 		for i := range 3 {
 			s.line(&body, map[string]any{"id": fmt.Sprint(learner, "-", i), "publisher": publisher, "school": school,
-				"learner": map[string]string{"scheme": "las", "value": learner}, "group": "5A", "year_group": 5, "exercise": fmt.Sprint("o", i), "goal": "optellen",
+				"learner": map[string]string{"scheme": scheme, "value": learner}, "group": "5A", "year_group": 5, "exercise": fmt.Sprint("o", i), "goal": "optellen",
 				"subject": "rekenen", "kind": "practice", "score": 1, "attempt": 1, "answered_at": time.Now().Add(time.Duration(i-9) * time.Hour).Format(time.RFC3339)})
 		}
 	}

@@ -204,16 +204,8 @@ func TestALearnersIdentityChanges(t *testing.T) {
 	s := newSystem(t, newPopulation(t, 1, 4))
 	school := slices.Sorted(maps.Keys(s.population.Authorisations()))[0]
 	s.up()
-	publisher := s.population.Authorisations()[school][0]
-	var body bytes.Buffer
-	for _, learner := range []string{"L-1", "L-2", "L-3"} {
-		for i := range 3 {
-			s.line(&body, map[string]any{"id": fmt.Sprint(learner, "-", i), "publisher": publisher, "school": school,
-				"learner": map[string]string{"scheme": "las", "value": learner}, "group": "5A", "year_group": 5, "exercise": fmt.Sprint("o", i), "goal": "optellen",
-				"subject": "rekenen", "kind": "practice", "score": 1, "attempt": 1, "answered_at": time.Now().Add(time.Duration(i-9) * time.Hour).Format(time.RFC3339)})
-		}
-	}
-	s.post(&hunt{t: s.t}, "/v1/answers", s.publishers[publisher], body.Bytes())
+	s.deliverOf(school, "L-1", "L-2", "L-3")
+	s.deliverAs(school, "publisher", "x-1")
 	flags := []string{"--data", s.data(), "--config", s.config()}
 	must := func(args ...string) string { t.Helper(); return s.must(append(args, flags...)...) }
 	clean := func(when string) {
@@ -224,30 +216,37 @@ func TestALearnersIdentityChanges(t *testing.T) {
 	}
 	clean("after the answers")
 	roster := filepath.Join(t.TempDir(), "roster.csv")
+	publisher := s.population.Authorisations()[school][0]
 	if err := os.WriteFile(roster, []byte("las;publisher:"+publisher+"\nL-1;x-1\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out := must("roster", "import", roster, "--school", school); !strings.Contains(out, "line 2: linked") {
+	if out := must("roster", "import", roster, "--school", school); !strings.Contains(out, "line 2: merged") {
 		t.Errorf("roster import prints %s", out)
 	}
 	must("roster", "merge", "--school", school, "--from", "las:L-2", "--into", "las:L-1")
-	enginetest.Eventually(t, 2*time.Minute, "the answers of both are those of one learner", func() error {
-		if n := s.count(t, "departed FINAL"); n != 1 {
+	enginetest.Eventually(t, 2*time.Minute, "the answers of three identifiers are those of one learner", func() error {
+		if n := s.count(t, "departed FINAL"); n != 2 {
 			return fmt.Errorf("%d tokens have gone", n)
 		}
 		return nil
 	})
-	clean("after a merge")
+	clean("after two merges")
+	if got := s.ask(t, "SELECT max(n), count() FROM (SELECT count() AS n FROM leerstroom.answers FINAL GROUP BY learner)"); strings.TrimSpace(got) != "9\t2" {
+		t.Errorf("the most answers of a learner, and learners = %s, want 9 and 2", got)
+	}
+	if got := s.ask(t, "SELECT max(answers) FROM leerstroom.skills FINAL WHERE layer = 'overall'"); strings.TrimSpace(got) != "9" {
+		t.Errorf("a skill is computed from %s answers at most, want 9", got)
+	}
 	out := must("erase", "--school", school, "--alias", "las:L-3")
-	if !strings.Contains(out, "rows left           0") || s.count(t, "answers FINAL") != 6 {
-		t.Errorf("an erasure leaves %d answers, want 6, and prints\n%s", s.count(t, "answers FINAL"), out)
+	if !strings.Contains(out, "rows left           0") || s.count(t, "answers FINAL") != 9 {
+		t.Errorf("an erasure leaves %d answers, want 9, and prints\n%s", s.count(t, "answers FINAL"), out)
 	}
 	clean("after an erasure")
 	must("keys", "rotate")
 	must("keys", "status", "--prove")
 	must("keys", "retire", "1")
-	if n := s.count(t, "answers FINAL WHERE key_epoch = 2"); n != 6 {
-		t.Errorf("%d answers are under the new epoch, want 6", n)
+	if n := s.count(t, "answers FINAL WHERE key_epoch = 2"); n != 9 {
+		t.Errorf("%d answers are under the new epoch, want 9", n)
 	}
 	clean("after a rotation")
 	s.terminate()
