@@ -215,7 +215,10 @@ func (e *erasure) run(ctx context.Context, id vault.LearnerID) (*certificate, er
 	return c, e.finish(ctx, c, &tombstone)
 }
 
-func (e *erasure) directory() string { return e.deployment.layout.path("erasures") }
+func (e *erasure) directory() string { return e.deployment.erasures() }
+
+// erasures is where certificates are kept.
+func (d *deployment) erasures() string { return d.layout.path("erasures") }
 
 // finish waits for an erasure that the registry has recorded, purges, and signs
 // the certificate.

@@ -100,7 +100,15 @@ func TestErasuresOutliveARestore(t *testing.T) {
 
 	s.restoreFrom(backup)
 	s.up()
-	stored(9, "after the restore")
+	if n := s.count(t, "answers FINAL"); n != 9 {
+		t.Errorf("%d answers are stored after the restore, want 9", n)
+	}
+	if out, code := s.fails("fsck"); code != 1 || !strings.Contains(out, "DIFF  erased learners stay away          1 of school "+school+": leerstroom erase --school "+school+" --again") {
+		t.Errorf("fsck after the restore: exit %d\n%s", code, out)
+	}
+	if !strings.Contains(s.printed(), "learners are there again who were erased") {
+		t.Error("the stage does not say that an erased learner is back")
+	}
 	if out := erase("--again"); !strings.Contains(out, "rows left           0") || !strings.HasSuffix(out, "1 certificates, 1 erasures repeated or finished\n") {
 		t.Errorf("erase --again prints\n%s", out)
 	}

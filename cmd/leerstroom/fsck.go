@@ -108,15 +108,19 @@ func (d *deployment) compare(ctx context.Context, wait time.Duration, report fun
 	if err != nil {
 		return err
 	}
-	ctx, stop := context.WithCancel(ctx)
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return resolver.Run(ctx) })
+	checking, stop := context.WithCancel(ctx)
+	group, checking := errgroup.WithContext(checking)
+	group.Go(func() error { return resolver.Run(checking) })
 	group.Go(func() error {
 		defer stop()
-		return persistence.Check(ctx, store.Sources{Client: d.client, Topics: d.names, Partitions: d.config.Topics.Partitions, Wait: wait,
+		return persistence.Check(checking, store.Sources{Client: d.client, Topics: d.names, Partitions: d.config.Topics.Partitions, Wait: wait,
 			UnknownTokens: unknownTokens(resolver)}, report)
 	})
-	return group.Wait()
+	err = group.Wait()
+	if err != nil && !errors.Is(err, store.ErrDifference) {
+		return err
+	}
+	return errors.Join(err, d.erasedStayAway(ctx, identities, report))
 }
 
 // unknownTokens counts tokens that no learner in the registry has.

@@ -88,6 +88,9 @@ func (d *deployment) runPseudonymize(ctx context.Context, letters *prometheus.Co
 	if err != nil {
 		return err
 	}
+	if err := d.warnOfReturned(ctx, identities); err != nil {
+		return err
+	}
 	stage, err := pseudonymize.NewStage(pseudonymize.StageConfig{Client: d.client, Topics: d.names, Partitions: d.config.Topics.Partitions,
 		Ring: ring, Vault: identities, PrivateKeys: private,
 		ReloadKeys: func() ([]*seal.PrivateKey, error) { return loadSealingKeys(d.layout) }, LetterSealer: letterSealer, DeadLetters: letters, Engines: d.engineTopics(), Logger: d.logger})
