@@ -358,7 +358,7 @@ func (p *picker) leastUsedNear() *Item {
 // neighbours.
 func (p *picker) aim() int {
 	list := p.bank.difficulty
-	logit := (filter.Logit(p.target) - p.correction.offset) / p.correction.slope
+	logit := p.correction.inverse(filter.Logit(p.target))
 	at := sort.SearchFloat64s(list, p.base-margin(logit, p.variance))
 	near := p.bank.items[min(at, len(list)-1)].measure.Load()
 	p.want = p.base - margin(logit, p.variance+near.variance)

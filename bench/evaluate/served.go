@@ -15,16 +15,20 @@ import (
 // what the reducer aims at.
 const servedEpoch = 500
 
-// firstHead is after how many answers the head is fitted first; it is fitted
-// again each time that their number has doubled.
-const firstHead = 1000
+// The head is fitted every night once there are firstHead answers; in a file
+// without moments each time that nightly of them have come in, and before that each
+// time that their number has doubled.
+const (
+	firstHead = 1000
+	nightly   = 10_000
+)
 
 // served is the path of production: a partition that moves learners at once and
 // adds up evidence, versions of the difficulties made of it, and the read model
 // that tells engines what to expect. Only the topics between them are left out.
 //
 // The head is fitted by one pass over the log, as it is by a refit, and stands
-// still between refits.
+// still from night to night.
 type served struct {
 	parameters filter.Parameters
 	catalog    *transform.Catalog
@@ -37,6 +41,7 @@ type served struct {
 	epoch   int  // first answers per version
 	heads   bool // whether a head is fitted at all
 	trainer filter.Trainer
+	day     int64 // of the newest answer
 	scale   uint64
 	version uint64
 	answers int // learned
@@ -115,10 +120,23 @@ func (s *served) learn(a *Answers, i int) {
 	s.partition.Changes(&s.skills)
 	s.model.ApplySkills(&s.skills)
 	s.answers++
-	doubled := s.answers >= firstHead && s.answers&(s.answers-1) == 0 || s.answers == firstHead
-	if s.firsts >= s.epoch || s.heads && doubled {
-		s.publish(s.heads && doubled)
+	refit := s.heads && s.night(a.Time[i])
+	if s.firsts >= s.epoch || refit {
+		s.publish(refit)
 	}
+}
+
+// night tells whether a night has passed before the answer at a moment (seconds, 0 =
+// unknown).
+func (s *served) night(at int64) bool {
+	const secondsPerDay = 86_400
+	day := at / secondsPerDay
+	passed := day != s.day
+	s.day = day
+	if at <= 0 {
+		passed = s.answers%nightly == 0 || s.answers < nightly && s.answers&(s.answers-1) == 0
+	}
+	return s.answers == firstHead || s.answers > firstHead && passed
 }
 
 // publish makes the next version of the difficulties, with a new head if asked.

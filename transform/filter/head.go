@@ -7,6 +7,9 @@ import "math"
 const (
 	FeatureOne = iota
 	FeatureLogit
+	FeatureUnlikely // how far the logit is below that of one right in ten
+	FeatureLikely   // how far it is above that of one right in two
+	FeatureSure     // how far it is above that of nine right in ten
 	FeatureLearnerSlow
 	FeatureLearnerFast
 	FeatureLearnerAnswers
@@ -39,6 +42,9 @@ const (
 	goalScale      = 1.0 / 2
 	secondsScale   = 1.0 / 8
 	secondsPerTick = 1.0 / 1000
+	// NineOfTen is the logit of nine right in ten: there, and at its opposite and 0,
+	// what the head makes of the filter's logit may bend.
+	NineOfTen = 2.1972245773362196
 )
 
 // elapsedFeature returns log(1+seconds)/8 between two moments in milliseconds, 0
@@ -54,7 +60,9 @@ func elapsedFeature(fromMs, toMs int64) float64 {
 // prediction and the histories before it. Histories that are not kept are empty
 // ones.
 func (f *Features) Fill(p *Prediction, learner, goal *Counters, item *Repeats, atMs int64) {
-	*f = Features{FeatureOne: 1, FeatureLogit: p.Logit()}
+	logit := p.Logit()
+	*f = Features{FeatureOne: 1, FeatureLogit: logit, FeatureUnlikely: max(0, -NineOfTen-logit),
+		FeatureLikely: max(0, logit), FeatureSure: max(0, logit-NineOfTen)}
 	if learner.Answers > 0 {
 		f[FeatureLearnerSlow] = learner.Slow - typicalScore
 		f[FeatureLearnerFast] = learner.Fast - typicalScore
@@ -107,34 +115,54 @@ func (h *Head) Logit(f *Features) float64 {
 // Probability returns the corrected probability of success.
 func (h *Head) Probability(f *Features) float64 { return Sigmoid(h.Logit(f)) }
 
-// Trainer trains a head answer by answer with AdaGrad: each weight has a step of
-// its own, that shrinks with the gradients it has seen.
+// Trainer trains a head answer by answer: the weights are a Gaussian, from that of
+// the head that believes the filter with variances of 1, which every answer moves by
+// its gradient times the whole covariance (an extended Kalman filter; one pass comes
+// near the maximum of the likelihood, and no step has to be chosen).
 type Trainer struct {
-	Head    Head
-	Squares Features // 1 + sum of squared gradients
+	Head       Head
+	Covariance [FeatureCount]Features
 }
-
-// Rate is the step of AdaGrad.
-const Rate = 0.1
 
 // NewTrainer returns a trainer that starts with the head that believes the filter.
 func NewTrainer() Trainer {
 	t := Trainer{Head: NewHead()}
-	for i := range t.Squares {
-		t.Squares[i] = 1
+	for i := range t.Covariance {
+		t.Covariance[i][i] = 1
 	}
 	return t
 }
 
 // Learn moves the weights by an answer for which the head gave probability p.
 func (t *Trainer) Learn(f *Features, p, score float64) {
-	e := score - p
+	var gain Features // covariance times features
+	var variance float64
 	for i, x := range f {
-		if x != 0 {
-			Descend(&t.Head.Weights[i], &t.Squares[i], float64(e*x))
+		if x == 0 {
+			continue
+		}
+		for j := range gain {
+			gain[j] += float64(t.Covariance[i][j] * x)
+		}
+	}
+	for i, x := range f {
+		variance += float64(gain[i] * x)
+	}
+	h := max(float64(p*(1-p)), minCurvature)
+	d := 1 / (1 + float64(h*variance))
+	move, shrink := float64(d*(score-p)), float64(d*h)
+	for i, g := range gain {
+		t.Head.Weights[i] += float64(g * move)
+		part := float64(g * shrink)
+		for j := i; j < len(gain); j++ {
+			t.Covariance[i][j] -= float64(part * gain[j])
+			t.Covariance[j][i] = t.Covariance[i][j]
 		}
 	}
 }
+
+// Rate is the step of AdaGrad.
+const Rate = 0.1
 
 // Descend moves one weight by the gradient of the log-likelihood, with the step
 // of AdaGrad; squares is its sum of squared gradients, from 1.

@@ -21,7 +21,7 @@ func TestNewHeadBelievesTheFilter(t *testing.T) {
 			t.Errorf("%+v: head %v, filter %v", q, got, p.P)
 		}
 		want := filter.Features{
-			filter.FeatureOne: 1, filter.FeatureLogit: filter.Logit(p.P),
+			filter.FeatureOne: 1, filter.FeatureLogit: filter.Logit(p.P), filter.FeatureLikely: max(0, filter.Logit(p.P)),
 			filter.FeatureLearnerSlow: 0.7 - 0.6, filter.FeatureLearnerFast: 0.9 - 0.6,
 			filter.FeatureLearnerAnswers: math.Log(4) / 3, filter.FeatureLearnerLast: 0.5,
 			filter.FeatureLearnerElapsed: math.Log(9) / 8, filter.FeatureGoalNew: 1,
