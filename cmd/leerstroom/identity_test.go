@@ -196,12 +196,13 @@ func TestRosterCommands(t *testing.T) {
 }
 
 // TestALearnersIdentityChanges goes the whole way on a running system: answers
-// under two identifiers that nobody knows, a roster that makes them one learner,
-// an erasure, a rotation and the retirement of the old key. fsck finds every
+// under identifiers that nobody knows, a roster that makes two of them one learner,
+// a merge, an erasure, a rotation and the retirement of the old key. fsck finds every
 // answer where it belongs.
 func TestALearnersIdentityChanges(t *testing.T) {
 	t.Parallel()
-	s := newSystem(t, newPopulation(t, 1, 4))
+	broker := enginetest.StartBroker(t) // Apache Kafka in `make apache`
+	s := newSystem(t, newPopulation(t, 1, 4), "engine:", "  kafka:", "    brokers: ["+strings.Join(broker.Brokers(), ", ")+"]", "")
 	school := slices.Sorted(maps.Keys(s.population.Authorisations()))[0]
 	s.up()
 	s.deliverOf(school, "L-1", "L-2", "L-3")
