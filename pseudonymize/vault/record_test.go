@@ -253,8 +253,9 @@ func TestSealBindsContextAndKeyset(t *testing.T) {
 	}
 }
 
-// FuzzSealed: no bytes but those that were sealed open, and what is wrong is a
-// wrong keyset or damage.
+// FuzzSealed: nothing opens but what was sealed (a worker of the fuzzer seals anew,
+// so its seeds are others' sealed bytes), and what is wrong is a wrong keyset or
+// damage.
 func FuzzSealed(f *testing.F) {
 	sealer := vault.NewSealer(loadRing(f))
 	sealed, err := sealer.Seal(nil, []byte("salt"), []byte("place"))
@@ -268,7 +269,7 @@ func FuzzSealed(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		_ = vault.SealedEpoch(data)
 		plain, err := sealer.Open(nil, data, []byte("place"))
-		if err == nil && !bytes.Equal(data, sealed) || err != nil && !errors.Is(err, vault.ErrSealed) && !errors.Is(err, vault.ErrKeyset) {
+		if err == nil && string(plain) != "salt" || err != nil && !errors.Is(err, vault.ErrSealed) && !errors.Is(err, vault.ErrKeyset) {
 			t.Fatalf("Open of forged bytes = %d bytes, %v", len(plain), err)
 		}
 	})
