@@ -106,9 +106,12 @@ func TestErasuresOutliveARestore(t *testing.T) {
 	if out, code := s.fails("fsck"); code != 1 || !strings.Contains(out, "DIFF  erased learners stay away          1 of school "+school+": leerstroom erase --school "+school+" --again") {
 		t.Errorf("fsck after the restore: exit %d\n%s", code, out)
 	}
-	if !strings.Contains(s.printed(), "learners are there again who were erased") {
-		t.Error("the stage does not say that an erased learner is back")
-	}
+	enginetest.Eventually(t, time.Minute, "the stage says that an erased learner is back", func() error {
+		if !strings.Contains(s.printed(), "learners are there again who were erased") {
+			return errors.New("it does not")
+		}
+		return nil
+	})
 	if out := erase("--again"); !strings.Contains(out, "rows left           0") || !strings.HasSuffix(out, "1 certificates, 1 erasures repeated or finished\n") {
 		t.Errorf("erase --again prints\n%s", out)
 	}

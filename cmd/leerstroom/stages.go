@@ -45,6 +45,7 @@ func (d *deployment) runStages(ctx context.Context, stages []string, ready func(
 		switch name {
 		case stagePseudonymize:
 			group.Go(func() error { return d.runPseudonymize(ctx, letters) })
+			group.Go(func() error { d.warnOfReturned(ctx); return nil })
 		case stageTransform:
 			group.Go(func() error { return d.runTransform(ctx, registry, letters) })
 		case stageIngest:
@@ -86,9 +87,6 @@ func (d *deployment) runPseudonymize(ctx context.Context, letters *prometheus.Co
 	}
 	identities, ring, err := d.openVault()
 	if err != nil {
-		return err
-	}
-	if err := d.warnOfReturned(ctx, identities); err != nil {
 		return err
 	}
 	stage, err := pseudonymize.NewStage(pseudonymize.StageConfig{Client: d.client, Topics: d.names, Partitions: d.config.Topics.Partitions,

@@ -51,7 +51,8 @@ const (
 // of a request is the code of the problem that the caller got.
 const OutcomeServed = "served"
 
-// Outcomes of a command. One that was killed has only begun.
+// Outcomes of a command. One that was killed has only begun; one that failed, or
+// left lines of a roster out, may have changed what Given counts.
 const (
 	OutcomeBegun  = "begun"
 	OutcomeDone   = "done"
