@@ -18,17 +18,20 @@ import (
 type processorTime struct{ stages, kafka, clickhouse float64 }
 
 // readProcessorTime returns false where the system doesn't tell.
-func readProcessorTime() (t processorTime, ok bool) {
-	self := strconv.Itoa(os.Getpid())
-	if t.stages, ok = processorSeconds(self); !ok {
+func readProcessorTime() (processorTime, bool) { return processorTimeOf(os.Getpid()) }
+
+// processorTimeOf reads the processor time of a process and of its engines.
+func processorTimeOf(id int) (t processorTime, ok bool) {
+	process := strconv.Itoa(id)
+	if t.stages, ok = processorSeconds(process); !ok {
 		return t, false
 	}
-	threads, err := os.ReadDir("/proc/self/task")
+	threads, err := os.ReadDir("/proc/" + process + "/task")
 	if err != nil {
 		return t, false
 	}
 	for _, thread := range threads {
-		children, err := os.ReadFile("/proc/self/task/" + thread.Name() + "/children")
+		children, err := os.ReadFile("/proc/" + process + "/task/" + thread.Name() + "/children")
 		if err != nil {
 			continue // the thread ended
 		}
@@ -46,7 +49,7 @@ func readProcessorTime() (t processorTime, ok bool) {
 			}
 		}
 	}
-	return t, t.kafka > 0 && t.clickhouse > 0
+	return t, t.clickhouse > 0
 }
 
 // processorSeconds reads the user and system time of a process.

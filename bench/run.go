@@ -22,6 +22,7 @@ type RunConfig struct {
 
 	RegistryLearners int // in the registry whose memory is measured; 0 means 1,500,000
 	ModelLearners    int // in the read model that is measured alone; 0 means 1,000,000
+	RecoveryLearners int // in the system that is killed, about; 0 means 1,000,000
 
 	// Only names the measures to take, of Measures; empty means all.
 	Only []string
@@ -30,6 +31,10 @@ type RunConfig struct {
 	// authorised for all schools of the population, and returns when it is
 	// ready. nil leaves out what needs it: connector, latency and delay.
 	Serve func(ctx context.Context, population *Population) (*Serving, error)
+
+	// Process prepares the whole system as a process of its own, as `leerstroom up`,
+	// in a directory that is empty. nil leaves out the recovery.
+	Process func(ctx context.Context, population *Population) (*Process, error)
 
 	Progress Progress
 }
@@ -43,7 +48,7 @@ type Serving struct {
 }
 
 func (c *RunConfig) setDefaults() {
-	for field, value := range map[*int]int{&c.Answers: 5_000_000, &c.Schools: 250, &c.Learners: 200, &c.Workers: runtime.GOMAXPROCS(0), &c.RegistryLearners: 1_500_000, &c.ModelLearners: 1_000_000} {
+	for field, value := range map[*int]int{&c.Answers: 5_000_000, &c.Schools: 250, &c.Learners: 200, &c.Workers: runtime.GOMAXPROCS(0), &c.RegistryLearners: 1_500_000, &c.ModelLearners: 1_000_000, &c.RecoveryLearners: 1_000_000} {
 		if *field == 0 {
 			*field = value
 		}
@@ -109,7 +114,7 @@ type measure struct {
 func (r *runner) measures() []measure {
 	all := []measure{
 		{"bare", r.bare}, {"stages", r.stagesAlone}, {"end-to-end", r.endToEnd}, {"unscored", r.endToEndUnscored},
-		{"kafka-engine", r.kafkaEngine}, {"identity", r.identity}, {"read-model", r.readModel}, {"serving", r.serving},
+		{"kafka-engine", r.kafkaEngine}, {"identity", r.identity}, {"read-model", r.readModel}, {"serving", r.serving}, {"recovery", r.recovery},
 	}
 	if len(r.config.Only) == 0 {
 		return all

@@ -26,7 +26,7 @@ afterwards: each stage alone, raw to scored and stored, the connector, next-exer
 latency under load, the delay from an answer to the served skill, tokens, the
 registry, sealing and a rotation of the keys; in the same run the bare limits (a
 columnar insert, HMAC alone, a Kafka copy) and ClickHouse's own Kafka engine on the
-same rows.`,
+same rows; and how long the whole system needs after it was killed.`,
 		Args: arguments(cobra.NoArgs),
 		RunE: func(command *cobra.Command, _ []string) (err error) {
 			logger := newLogger(command.ErrOrStderr(), false)
@@ -45,6 +45,9 @@ same rows.`,
 			config.Command = benchCommandLine(command.Flags())
 			config.Serve = func(ctx context.Context, population *bench.Population) (*bench.Serving, error) {
 				return serveForBench(ctx, filepath.Join(data, "serving"), population, unsynced, command.ErrOrStderr())
+			}
+			config.Process = func(_ context.Context, population *bench.Population) (*bench.Process, error) {
+				return processForBench(filepath.Join(data, "recovery"), population, command.ErrOrStderr())
 			}
 			results, err := bench.Run(command.Context(), config)
 			if err != nil {
@@ -66,6 +69,7 @@ same rows.`,
 	flags.IntVar(&config.Learners, "learners", 200, "learners per school, about")
 	flags.StringSliceVar(&config.Only, "only", nil, "measures to take (default: all): "+strings.Join(bench.Measures(), ", "))
 	flags.BoolVar(&unsynced, "unsynced-kafka", false, "latencies without fsync in the embedded Kafka, to tell what the disk costs")
+	flags.IntVar(&config.RecoveryLearners, "recovery-learners", 1_000_000, "learners of the system that is killed and started again")
 	flags.IntVar(&config.Workers, "workers", 0, "handlers at work in each stage (default: one per core)")
 	return command
 }
