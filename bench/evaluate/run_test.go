@@ -159,6 +159,50 @@ func TestBadFilesAreRefusedWithoutTheirContent(t *testing.T) {
 	}
 }
 
+// TestDegenerateDataGiveAReport: data that leave something undefined still give a
+// table and JSON, with what is undefined left out.
+func TestDegenerateDataGiveAReport(t *testing.T) {
+	t.Parallel()
+	lines := func(n int, line func(i int) string) string {
+		var b strings.Builder
+		b.WriteString("learner,item,correct\n")
+		for i := range n {
+			b.WriteString(line(i))
+		}
+		return b.String()
+	}
+	for name, text := range map[string]string{
+		"one answer":  lines(1, func(int) string { return "a,x,1\n" }),
+		"one learner": lines(200, func(i int) string { return fmt.Sprintf("a,x%d,%d\n", i%20, i/3%2) }),
+		"one item":    lines(200, func(i int) string { return fmt.Sprintf("a%d,x,%d\n", i, i/3%2) }),
+		"one of both": lines(200, func(i int) string { return fmt.Sprintf("a,x,%d\n", i/3%2) }),
+		"all right":   lines(400, func(i int) string { return fmt.Sprintf("a%d,x%d,1\n", i/20, i%20) }),
+		"all wrong":   lines(400, func(i int) string { return fmt.Sprintf("a%d,x%d,0\n", i/20, i%20) }),
+		"halves":      lines(400, func(i int) string { return fmt.Sprintf("a%d,x%d,0.5\n", i/20, i%20) }),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := write(t, "a.csv", text, false)
+			for _, asJSON := range []bool{true, false} {
+				var out bytes.Buffer
+				if err := evaluate.Run(t.Context(), evaluate.Config{Answers: path, JSON: asJSON, Splits: 2}, &out); err != nil {
+					t.Fatal(err)
+				}
+				if !asJSON {
+					continue
+				}
+				var report map[string]map[string]any
+				if err := json.Unmarshal(out.Bytes(), &report); err != nil {
+					t.Fatalf("decode %s: %v", out.String(), err)
+				}
+				if loss, ok := report["leerstroom"]["logloss"].(float64); !ok || !(loss >= 0 && loss < 1) {
+					t.Errorf("log-loss = %v, want a number from 0 to 1", report["leerstroom"]["logloss"])
+				}
+			}
+		})
+	}
+}
+
 func TestConfigNamesTheField(t *testing.T) {
 	t.Parallel()
 	for _, c := range []evaluate.Config{{}, {Answers: "x", Order: "random"}, {Answers: "x", Splits: -1}} {

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+
 	"github.com/leerstroom/leerstroom/bench/evaluate"
 	"github.com/spf13/cobra"
 )
@@ -18,6 +20,9 @@ the learners of that file teach first and only --answers is scored.`,
 		Example: `  leerstroom evaluate --answers test.csv.gz --train train.csv.gz --json`,
 		Args:    arguments(cobra.NoArgs),
 		RunE: func(command *cobra.Command, _ []string) error {
+			if err := config.Validate(); err != nil {
+				return fmt.Errorf("%w: %w", err, errUsage)
+			}
 			bars := newProgress(command.ErrOrStderr())
 			defer bars.close()
 			config.Progress = func(stage string, done, total int) { bars.set(stage, int64(done), int64(total)) }
@@ -32,6 +37,5 @@ the learners of that file teach first and only --answers is scored.`,
 	flags.StringVar(&config.Order, "order", "", "order of the answers: time (default) or file")
 	flags.StringVar(&config.Plots, "plots", "", "directory that gets plots as SVG")
 	flags.BoolVar(&config.JSON, "json", false, "print JSON")
-	_ = command.MarkFlagRequired("answers")
 	return command
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -138,6 +140,48 @@ func TestRefitsAreDueAtNight(t *testing.T) {
 		config := refitConfig{Every: c.every}
 		if got := config.next(c.now); !got.Equal(c.want) {
 			t.Errorf("every %v at %v: due %v, want %v", c.every, c.now, got, c.want)
+		}
+	}
+}
+
+// TestEvaluateCommand: JSON with the agreed keys on standard output, and of a file
+// that can't be used what is wrong with it, without a value.
+func TestEvaluateCommand(t *testing.T) {
+	t.Parallel()
+	file := func(text string) string {
+		path := filepath.Join(t.TempDir(), "answers.csv")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	code, out, errs := called(t, "", "evaluate", "--answers", file("learner,item,correct\na,x,1\nb,x,0\na,y,0\nb,y,1\n"), "--json")
+	var report map[string]map[string]any
+	if err := json.Unmarshal([]byte(out), &report); code != 0 || err != nil {
+		t.Fatalf("evaluate = %d, %v\n%s%s", code, err, out, errs)
+	}
+	for _, system := range []string{"leerstroom", "elo_1_05", "elo_04", "elo_tree", "item_mean"} {
+		for _, figure := range []string{"auc", "logloss", "rmse", "ece"} {
+			if _, ok := report[system][figure].(float64); !ok {
+				t.Errorf("%s.%s is missing", system, figure)
+			}
+		}
+	}
+	for name, c := range map[string]struct {
+		args []string
+		code int
+		says string
+	}{
+		"no file":      {[]string{}, 2, "answers"},
+		"missing file": {[]string{"--answers", filepath.Join(t.TempDir(), "none.csv")}, 1, "no such file"},
+		"empty":        {[]string{"--answers", file("")}, 1, "header"},
+		"no score":     {[]string{"--answers", file("learner,item\ncanary,x\n")}, 1, "find columns"},
+		"not a number": {[]string{"--answers", file("learner,item,correct\ncanary,x,canary\n")}, 1, "line 2"},
+		"no order":     {[]string{"--answers", file("learner,item,correct\na,x,1\n"), "--order", "none"}, 2, "order"},
+	} {
+		code, out, errs := called(t, "", append([]string{"evaluate"}, c.args...)...)
+		if code != c.code || !strings.Contains(errs, c.says) || strings.Contains(out+errs, "canary") {
+			t.Errorf("%s: exit %d, %s%s; want %d and %q", name, code, out, errs, c.code, c.says)
 		}
 	}
 }
