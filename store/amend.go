@@ -144,6 +144,21 @@ INNER JOIN mapping AS m ON m.learner = r.learner
 WHERE m.into != r.learner AND m.into != toFixedString('', 16)`
 )
 
+// moveLeft: keys that corrections have left go along with a learner, so that what
+// first stood there is still known when it is delivered again. One at which an
+// answer stands afterwards is none.
+const moveLeft = `INSERT INTO {db}.{table} (id, learner, school, {moment}, source_partition, position, changed, is_deleted)
+SELECT l.id, m.into, l.school, l.moment, l.newest.2, l.newest.3, {order:UInt64}, 1
+FROM (
+	SELECT id, school, learner, {moment} AS moment, argMax((is_deleted, source_partition, position, changed), version) AS newest FROM {db}.{table}
+	WHERE (school, learner) IN (SELECT school, learner FROM mapping WHERE into != learner AND into != toFixedString('', 16))
+	GROUP BY school, learner, {moment}, id
+) AS l
+INNER JOIN mapping AS m ON m.school = l.school AND m.learner = l.learner
+WHERE l.newest.1 = 1 AND l.newest.4 < {order:UInt64} AND (l.school, l.id, l.moment) NOT IN (
+	SELECT school, id, {moment} FROM {db}.{table} FINAL
+	WHERE (school, learner) IN (SELECT school, learner FROM mapping UNION ALL SELECT school, into FROM mapping))`
+
 // arrive writes rows in their new places.
 func (m *amending) arrive(ctx context.Context) error {
 	a, database := m.a, m.store.config.Database
@@ -178,7 +193,8 @@ func (m *amending) arrive(ctx context.Context) error {
 		statements = append(statements, moveAnswers)
 	}
 	if len(a.Departures) > 0 {
-		statements = append(statements, moveTestResults, moveDays, moveVacated, moveRelearnt)
+		statements = append(statements, moveTestResults, moveDays, moveVacated, moveRelearnt,
+			archiveOf(transform.AnswersArchive).fill(moveLeft), archiveOf(transform.TestResultsArchive).fill(moveLeft))
 	}
 	for _, statement := range statements {
 		if err := m.run(ctx, statement); err != nil {

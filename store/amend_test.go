@@ -97,6 +97,49 @@ func testOrders(t *testing.T, s testStore, c *answer.Columns) {
 	}
 }
 
+// TestLeftKeysGoAlong: an answer that was corrected to another moment is still
+// known where it first stood, also when its learner got another token since; and
+// what stands somewhere is never hidden by a key that was left there.
+func TestLeftKeysGoAlong(t *testing.T) {
+	t.Parallel()
+	s := openStore(t, quick)
+	ctx := t.Context()
+	w := newWorkload(6, 1)
+	c := w.message(0, 20)
+	said := &transform.Evidence{Gradient: make([]int32, 20), Information: make([]uint16, 20), Replayed: make([]bool, 20)}
+	if err := s.Archive(ctx, 0, c, nil, said); err != nil {
+		t.Fatal(err)
+	}
+	checkpoint(t, s, &transform.Checkpoint{Position: c.Position(19)})
+	lookup := func(learner answer.Token) transform.Lookup {
+		return transform.Lookup{School: c.School.At(3), Learner: learner, Moment: c.AnsweredAt[3], ID: c.EventID[3]}
+	}
+	// Row 3 comes to stand at another moment.
+	correction := w.message(0, 1)
+	correction.School.Codes[0], correction.Learner.Codes[0] = c.School.Codes[3], c.Learner.Codes[3]
+	correction.EventID[0], correction.Revision[0] = c.EventID[3], 1
+	amendment := &transform.Amendment{Order: correction.Position(0), RawOffset: 1, Answers: correction, Skip: []bool{true},
+		Said:     &transform.Evidence{Gradient: []int32{5}, Information: []uint16{9}, Replayed: []bool{false}},
+		Replaced: []transform.Replacement{{Row: 0, Position: c.Position(3)}}, Left: []transform.Left{{Lookup: lookup(c.Learner.At(3)), Position: c.Position(3)}}}
+	amendment.Position = correction.Position(0)
+	amendTwice(t, s, amendment)
+	// Twice its learner gets another token.
+	from := c.Learner.At(3)
+	for n := range 2 {
+		into := answer.MintToken([16]byte{7, byte(n)})
+		orders := &transform.Amendment{Order: answer.At(int64(2+n), 0), RawOffset: int64(2 + n), Commands: 1, Departures: []transform.Departure{
+			{LearnerName: transform.LearnerName{School: c.School.At(3), Learner: from}, Into: into, KeyEpoch: 4}}}
+		orders.Position = orders.Order
+		amendTwice(t, s, orders)
+		known, err := s.Known(ctx, transform.AnswersArchive, []transform.Lookup{lookup(into)})
+		if err != nil || known[c.EventID[3]] != c.Position(3) {
+			t.Errorf("after %d moves the answer is known at %v, %v, want its position %d", n+1, known, err, c.Position(3))
+		}
+		s.want(t, "answers", "SELECT count() FROM {t} FINAL", 20)
+		from = into
+	}
+}
+
 // TestAmendHidesNobodyTooEarly fails where the skills are written: a learner who
 // is not at the new token yet must not have left the old one.
 func TestAmendHidesNobodyTooEarly(t *testing.T) {

@@ -139,7 +139,7 @@ func (r *run) settleAmendment(ctx context.Context, a *amendment) error {
 	u, now := a.unit, r.config.Now()
 	a.Partition, a.Generation = r.partition, r.assignment.Generation
 	a.AnswersOffset, a.SkillsOffset, a.SnapshotVersion, a.Adoptions = u.offset, r.skillsOffset, r.version, r.adoptions
-	if r.state.NormsDue() || now.Sub(r.norms) >= r.config.NormInterval {
+	if r.state.NormsDue() || due(now, r.norms, r.config.NormInterval) {
 		r.state.TakeNorms(&a.Norms)
 		r.norms, r.moved = now, false
 	} else {

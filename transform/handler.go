@@ -202,9 +202,9 @@ func (r *run) flush(ctx context.Context, idle bool) error {
 	crowded := r.pending.rows() > r.config.MaxPendingRows/2
 	// While the store still has the last one, the next grows: a learner's state is
 	// written once however many answers have moved it meanwhile.
-	aged := now.Sub(r.since) >= r.config.CheckpointInterval && r.handedOverIsDurable()
-	due := r.messages > 0 && (crowded || r.rows >= r.config.CheckpointRows || aged)
-	if due || r.moved && now.Sub(r.norms) >= r.config.NormInterval {
+	aged := due(now, r.since, r.config.CheckpointInterval) && r.handedOverIsDurable()
+	full := crowded || r.rows >= r.config.CheckpointRows
+	if r.messages > 0 && (full || aged) || r.moved && due(now, r.norms, r.config.NormInterval) {
 		if err := r.checkpoint(ctx, now, false); err != nil {
 			return err
 		}
@@ -252,7 +252,7 @@ func (r *run) checkpoint(ctx context.Context, now time.Time, urgent bool) error 
 		Adoptions:       r.adoptions,
 		Urgent:          urgent,
 	}
-	if r.state.NormsDue() || now.Sub(r.norms) >= r.config.NormInterval {
+	if r.state.NormsDue() || due(now, r.norms, r.config.NormInterval) {
 		r.state.TakeNorms(&c.Norms)
 		r.norms, r.moved = now, false
 	}
@@ -276,7 +276,7 @@ func (r *run) checkpoint(ctx context.Context, now time.Time, urgent bool) error 
 
 // purge takes what has departed off the disk, when that has had time to gather.
 func (r *run) purge(ctx context.Context) error {
-	if r.amended.IsZero() || r.config.Now().Sub(r.amended) < r.config.PurgeDelay {
+	if r.amended.IsZero() || !due(r.config.Now(), r.amended, r.config.PurgeDelay) {
 		return nil
 	}
 	if err := r.config.Persistence.Purge(ctx); err != nil {
@@ -296,12 +296,11 @@ const (
 // sendSums sends the sums that changed when it is time. When nothing changed but
 // more has become durable, it says so when idle: the reducer commits by that.
 func (r *run) sendSums(ctx context.Context, now time.Time, idle bool) error {
-	waited := now.Sub(r.firstsFrom)
-	due := r.firsts > 0 && (waited >= r.config.SumsInterval ||
-		r.firsts >= r.config.SumsAnswers && waited >= r.config.SumsInterval/2)
+	waited := due(now, r.firstsFrom, r.config.SumsInterval) ||
+		r.firsts >= r.config.SumsAnswers && due(now, r.firstsFrom, r.config.SumsInterval/2)
 	durable, any, _ := r.durable.state() // an error was reported by settle
 	told := r.firsts == 0 && idle && any && durable >= r.sumsSent && r.sumsTold < r.sumsSent
-	if !due && !told {
+	if !(r.firsts > 0 && waited) && !told {
 		return nil
 	}
 	r.sums.Reset()

@@ -226,9 +226,16 @@ func (o *oracle) move(from, into answer.Token, epoch uint32, position answer.Pos
 		learners = o.takeOut(map[answer.Token]bool{from: true, into: true}, position)
 		learners[into].newest = max(learners[into].newest, learners[from].newest)
 	}
-	for place, a := range o.archive {
+	for key, place := range o.seen { // also of what corrections have moved away
+		if key.learner == from {
+			key.learner = into
+			if _, known := o.seen[key]; !known {
+				o.seen[key] = place
+			}
+		}
+	}
+	for _, a := range o.archive {
 		if a.learner == from {
-			o.seen[answerKey{a.school, into, a.at, a.id}] = place
 			a.learner, a.epoch = into, epoch
 		}
 		if a.learner == into {

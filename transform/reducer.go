@@ -314,8 +314,8 @@ func (r *reduction) publishDue(ctx context.Context) error {
 	if !r.news {
 		return nil
 	}
-	waited := r.config.Now().Sub(r.newsSince)
-	if waited < r.config.Interval && (r.answers < int64(r.config.Answers) || waited < r.config.Interval/2) {
+	now := r.config.Now()
+	if !due(now, r.newsSince, r.config.Interval) && (r.answers < int64(r.config.Answers) || !due(now, r.newsSince, r.config.Interval/2)) {
 		return nil
 	}
 	return r.publish(ctx)

@@ -100,6 +100,13 @@ func (c *StageConfig) fillIn() {
 	}
 }
 
+// due tells whether so long has passed since a moment. A clock that was set back
+// makes it due: nothing may wait until the clock is where it was.
+func due(now, since time.Time, after time.Duration) bool {
+	passed := now.Sub(since)
+	return passed >= after || passed < 0
+}
+
 func orDefault[T int | time.Duration](value, otherwise T) T {
 	if value == 0 {
 		return otherwise

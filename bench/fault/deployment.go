@@ -192,7 +192,7 @@ func (d *deployment) startMember(number int, stage string) error {
 	if err := d.configure(path, listen, kafka.address(), store.address()); err != nil {
 		return err
 	}
-	d.members = append(d.members, newMember(stage, d.binary, kafka, store, stage, "--config", path, "--data", d.data()))
+	d.members = append(d.members, newMember(stage, d.binary, path+".clock", kafka, store, stage, "--config", path, "--data", d.data()))
 	return nil
 }
 
@@ -293,6 +293,22 @@ func (d *deployment) printed(lines int) string {
 	var out strings.Builder
 	for i, m := range d.members {
 		fmt.Fprintf(&out, "--- %d %s, ended %d times by itself\n%s\n", i, m.stage, m.ownExits(), m.output.last(lines))
+	}
+	return out.String()
+}
+
+// stacks makes the processes that may hang print what they are doing, and returns
+// it.
+func (d *deployment) stacks() string {
+	var out strings.Builder
+	for i, m := range d.members {
+		if m.stage != "pseudonymize" && m.stage != "transform" {
+			continue
+		}
+		m.hold(true)
+		m.signal(syscall.SIGQUIT)
+		time.Sleep(500 * time.Millisecond)
+		fmt.Fprintf(&out, "--- %d %s, its goroutines\n%s\n", i, m.stage, m.output.last(1500))
 	}
 	return out.String()
 }

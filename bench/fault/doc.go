@@ -8,10 +8,12 @@
 // A round pushes answers through the connector, breaks things meanwhile, waits
 // until everything stands again, and compares:
 //
-//   - the archive with what the publisher was told is accepted: every event once,
-//     every field as sent, one token for one learner and no other;
-//   - skills, item sums and norm histograms, bit by bit, with an undisturbed
-//     computation over the same log and the recorded snapshot versions;
+//   - the archive with what the publisher was told is accepted: every answer and
+//     test result once, in its newest revision, every field as sent, one token for
+//     one learner and no other;
+//   - answers with what they say, skills, item sums and norm histograms, bit by bit,
+//     with an undisturbed computation over the same log and the recorded snapshot
+//     versions, corrections, merges, erasures and rotations followed plainly;
 //   - the recorded versions with those that the log names;
 //   - everything that `leerstroom fsck` compares.
 //

@@ -29,7 +29,7 @@ func build(t *testing.T) string {
 		enginetest.Missing(t, err)
 	}
 	path := filepath.Join(t.TempDir(), "leerstroom")
-	command := exec.Command("go", "build", "-o", path, "github.com/leerstroom/leerstroom/cmd/leerstroom")
+	command := exec.Command("go", "build", "-tags", "fault", "-o", path, "github.com/leerstroom/leerstroom/cmd/leerstroom")
 	if out, err := command.CombinedOutput(); err != nil {
 		t.Fatalf("build the program: %v\n%s", err, out)
 	}

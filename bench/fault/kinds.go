@@ -48,6 +48,11 @@ var kinds = []kind{
 	{name: "slow link", weight: 2, strike: slowLink},
 	{name: "rebalance storm", weight: 2, strike: storm},
 	{name: "resend", weight: 4, strike: resend},
+	{name: "clock jump", weight: 2, strike: clockJump},
+	{name: "merge", weight: 4, strike: merge},
+	{name: "erase", weight: 3, strike: erase},
+	{name: "rotate keys", weight: 1, strike: rotateKeys},
+	{name: "rebuild", weight: 2, strike: rebuild},
 	{name: "full disk", weight: 2, disk: true, strike: fullDisk},
 	{name: "power loss", weight: 3, disk: true, strike: powerLoss},
 }

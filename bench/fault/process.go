@@ -21,6 +21,7 @@ type member struct {
 	stage   string
 	binary  string
 	args    []string
+	clock   string // file that says by how much the process's clock is wrong
 	kafka   *link
 	store   *link
 	output  output
@@ -35,8 +36,8 @@ type member struct {
 	exits   int         // ends that nobody asked for
 }
 
-func newMember(stage, binary string, kafka, store *link, args ...string) *member {
-	m := &member{stage: stage, binary: binary, args: args, kafka: kafka, store: store, stopped: make(chan struct{})}
+func newMember(stage, binary, clock string, kafka, store *link, args ...string) *member {
+	m := &member{stage: stage, binary: binary, clock: clock, args: args, kafka: kafka, store: store, stopped: make(chan struct{})}
 	m.change = sync.NewCond(&m.mu)
 	go m.supervise() // ends with stop, which waits for it
 	return m
@@ -50,6 +51,7 @@ func (m *member) supervise() {
 	for {
 		command := exec.Command(m.binary, m.args...)
 		command.SysProcAttr = tied()
+		command.Env = append(os.Environ(), "LEERSTROOM_FAULT_CLOCK="+m.clock)
 		command.Stdout, command.Stderr = &m.output, &m.output
 		if !m.begin(command) {
 			return
@@ -97,6 +99,15 @@ func (m *member) signal(s syscall.Signal) {
 	}
 	m.ours = m.ours || s == syscall.SIGKILL || s == syscall.SIGTERM
 	_ = m.process.Signal(s) // one that has just ended can't be signalled
+}
+
+// setClock makes the clock of the process wrong by so much, 0 right again.
+func (m *member) setClock(by time.Duration) error {
+	next := m.clock + ".next"
+	if err := os.WriteFile(next, []byte(by.String()), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(next, m.clock)
 }
 
 // hold keeps the process from being started again; release undoes it.

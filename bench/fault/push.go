@@ -16,10 +16,11 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// push is one delivery of events, each publisher by a sender of its own. What is
+// push is one delivery of events, each publisher by two senders of its own, one for
+// test results. What is
 // not acknowledged is sent again, at once and unchanged.
 type push struct {
-	url          string
+	base         string
 	keys         map[string]string
 	http         *http.Client
 	acknowledged atomic.Int64
@@ -27,17 +28,18 @@ type push struct {
 }
 
 func newPush(address string, keys map[string]string) *push {
-	return &push{url: "http://" + address + "/v1/answers", keys: keys, http: &http.Client{
+	return &push{base: "http://" + address, keys: keys, http: &http.Client{
 		Timeout: 20 * time.Second, Transport: &http.Transport{DisableCompression: true, DialContext: (&net.Dialer{Timeout: 2 * time.Second}).DialContext}}}
 }
 
 // deliver returns when every event is acknowledged. Bodies are cut at random.
 func (p *push) deliver(ctx context.Context, random *rand.Rand, events []event) error {
 	group, ctx := errgroup.WithContext(ctx)
-	for _, publisher := range publishers {
+	for sender := range 2 * len(publishers) {
+		publisher, tests := publishers[sender/2], sender%2 == 1
 		var own []event
 		for i := range events {
-			if events[i].publisher == publisher {
+			if events[i].publisher == publisher && events[i].test == tests {
 				own = append(own, events[i])
 			}
 		}
@@ -71,7 +73,7 @@ func render(events []event) []byte {
 func (p *push) send(ctx context.Context, publisher string, events []event) error {
 	body := render(events)
 	for {
-		status, reply, err := p.post(ctx, publisher, bytes.NewReader(body))
+		status, reply, err := p.post(ctx, publisher, events[0].test, bytes.NewReader(body))
 		switch {
 		case ctx.Err() != nil:
 			return fmt.Errorf("push: %w", context.Cause(ctx))
@@ -92,8 +94,12 @@ func (p *push) send(ctx context.Context, publisher string, events []event) error
 	}
 }
 
-func (p *push) post(ctx context.Context, publisher string, body io.Reader) (status int, reply []byte, err error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url, body)
+func (p *push) post(ctx context.Context, publisher string, tests bool, body io.Reader) (status int, reply []byte, err error) {
+	path := "/v1/answers"
+	if tests {
+		path = "/v1/test-results"
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, p.base+path, body)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -114,7 +120,7 @@ var errAbandoned = errors.New("the publisher went away")
 func (p *push) abandon(ctx context.Context, publisher string, events []event) {
 	body := render(events)
 	// It fails, which is the purpose.
-	_, _, _ = p.post(ctx, publisher, io.MultiReader(bytes.NewReader(body[:len(body)/2]), failing{}))
+	_, _, _ = p.post(ctx, publisher, events[0].test, io.MultiReader(bytes.NewReader(body[:len(body)/2]), failing{}))
 }
 
 type failing struct{}

@@ -2,7 +2,7 @@ package fault
 
 import (
 	"context"
-	"encoding/hex"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -16,6 +16,7 @@ import (
 	"github.com/leerstroom/leerstroom/transform/filter"
 )
 
+// bits is how ClickHouse shows the bits of a number.
 func bits(v float64) string { return strconv.FormatUint(math.Float64bits(v), 10) }
 
 // replay computes what the tables must hold: the log of answers from its
@@ -32,12 +33,11 @@ type replay struct {
 }
 
 type replayed struct {
-	state       *transform.Partition
+	oracle      *oracle
 	nextAnswers int64
 	nextSkills  int64
-	last        int64 // raw offset
-	position    answer.Position
-	seen        map[string]bool  // keys of answers
+	last        int64            // raw offset
+	stored      int64            // raw offset that the store has come to
 	snapshot    map[int64]uint64 // version by raw offset, of messages that stand
 	adopted     []string         // position and version, where it changed
 	recorded    [][2]uint64      // the same as the store has it, ascending; read after a loss of power
@@ -48,8 +48,7 @@ func newReplay(d *deployment) *replay {
 	parameters := filter.DefaultParameters()
 	r := &replay{d: d, catalog: transform.NewCatalog(), decoder: transform.NewDecoder(), versions: []*transform.Snapshot{transform.EmptySnapshot(&parameters)}}
 	for i := range r.parts {
-		r.parts[i] = replayed{state: transform.NewPartition(parameters, r.catalog), last: -1, seen: make(map[string]bool), snapshot: make(map[int64]uint64),
-			tables: map[string]map[string]string{"skills": {}, "item_sums": {}, "norms": {}}}
+		r.parts[i] = replayed{oracle: newOracle(r.catalog), last: -1, snapshot: make(map[int64]uint64)}
 	}
 	return r
 }
@@ -63,11 +62,17 @@ func (r *replay) rewind() {
 	}
 }
 
-// advance reads everything that the logs have.
+// errAhead says that the store has not come to a message yet.
+var errAhead = errors.New("the store has not come there")
+
+// advance reads what the logs have of what the store has come to.
 func (r *replay) advance(ctx context.Context) error {
 	err := r.read(ctx, r.d.names.Items, 0, &r.nextItems, r.item)
 	if err == nil && r.powerLost {
 		err = r.fromStore(ctx)
+	}
+	if err == nil {
+		err = r.progress(ctx)
 	}
 	for p := range r.parts {
 		part := &r.parts[p]
@@ -76,11 +81,37 @@ func (r *replay) advance(ctx context.Context) error {
 		}
 		if err == nil {
 			err = r.read(ctx, r.d.names.Answers, p, &part.nextAnswers, func(m *stream.Message) error { return r.answers(part, m) })
+			if errors.Is(err, errAhead) {
+				err = nil
+			}
 		}
 		if err != nil {
 			return fmt.Errorf("replay partition %d: %w", p, err)
 		}
-		part.take()
+		if part.tables, err = part.oracle.tables(); err != nil {
+			return fmt.Errorf("replay partition %d: %w", p, err)
+		}
+	}
+	return nil
+}
+
+// progress reads how far the store has come.
+func (r *replay) progress(ctx context.Context) error {
+	rows, err := r.d.rows(ctx, "SELECT partition, raw_offset FROM progress FINAL")
+	if err != nil {
+		return err
+	}
+	for p := range r.parts {
+		r.parts[p].stored = -1
+	}
+	for _, row := range rows {
+		p, err := strconv.Atoi(row[0])
+		if err == nil {
+			r.parts[p].stored, err = strconv.ParseInt(row[1], 10, 64)
+		}
+		if err != nil {
+			return fmt.Errorf("read progress: %w", err)
+		}
 	}
 	return nil
 }
@@ -165,10 +196,11 @@ func (p *replayed) versionOf(raw int64) (version uint64, known bool) {
 
 // read calls see for every message from an offset on.
 func (r *replay) read(ctx context.Context, topic string, partition int, next *int64, see func(*stream.Message) error) error {
-	_, end, err := r.d.client.Offsets(ctx, topic, partition)
+	first, end, err := r.d.client.Offsets(ctx, topic, partition)
 	if err != nil {
 		return err
 	}
+	*next = max(*next, first) // a log that is not synced may begin anew after a loss of power
 	var batch stream.Batch
 	for *next < end {
 		if err := r.d.client.Fetch(ctx, topic, partition, *next, time.Second, &batch); err != nil {
@@ -235,6 +267,9 @@ func (r *replay) answers(p *replayed, m *stream.Message) error {
 	if raw <= p.last {
 		return nil
 	}
+	if raw > p.stored {
+		return errAhead
+	}
 	if raw != p.last+1 {
 		return fmt.Errorf("raw offset %d follows %d", raw, p.last)
 	}
@@ -249,6 +284,16 @@ func (r *replay) answers(p *replayed, m *stream.Message) error {
 		p.adopted = append(p.adopted, fmt.Sprintf("%d %d", answer.At(raw, 0), version))
 	}
 	p.last = raw
+	return p.follow(m, raw, r.versions[version])
+}
+
+// follow gives a message to the oracle.
+func (p *replayed) follow(m *stream.Message, raw int64, version *transform.Snapshot) error {
+	schema := string(m.Header(stream.HeaderSchema))
+	if schema == answer.SchemaRebuild { // under the same model: it changes nothing
+		p.oracle.touchGlobal(answer.At(raw, 0))
+		return nil
+	}
 	if err := m.CheckDigest(); err != nil {
 		return err
 	}
@@ -257,43 +302,26 @@ func (r *replay) answers(p *replayed, m *stream.Message) error {
 		return err
 	}
 	var decoder answer.Decoder
-	var c answer.Columns
-	if err := decoder.Answers(m.Value, &c); err != nil {
-		return err
+	switch schema {
+	case answer.SchemaAnswers:
+		var c answer.Columns
+		if err := decoder.Answers(m.Value, &c); err != nil {
+			return err
+		}
+		c.RawOffset, c.KeyEpoch = raw, uint32(epoch)
+		p.oracle.answers(&c, version)
+	case answer.SchemaCommands:
+		var c answer.Commands
+		if err := decoder.Commands(m.Value, &c); err != nil {
+			return err
+		}
+		c.RawOffset, c.KeyEpoch = raw, uint32(epoch)
+		p.oracle.commands(&c, version)
+	case answer.SchemaTestResults: // they move nobody
+	default:
+		return fmt.Errorf("schema %q is unknown", schema)
 	}
-	c.RawOffset, c.KeyEpoch = raw, uint32(epoch)
-	repeat := make([]bool, c.Rows)
-	for row := range c.Rows {
-		key := fmt.Sprint(c.School.At(row), c.Learner.At(row).Bytes(), c.AnsweredAt[row], c.EventID[row])
-		repeat[row] = p.seen[key]
-		p.seen[key] = true
-	}
-	p.state.Scan(&c, nil)
-	p.state.Apply(&c, repeat, r.versions[version])
-	p.position = transform.End(&c)
 	return nil
-}
-
-// take brings the tables up to date with the state.
-func (p *replayed) take() {
-	var c transform.Checkpoint
-	p.state.Checkpoint(&c)
-	s := &c.Skills
-	for i := range s.Len() {
-		token := s.Learner[i].Bytes()
-		p.tables["skills"][fmt.Sprintf("%s %d %s", hex.EncodeToString(token[:]), s.Layer[i], s.Key[i])] = fmt.Sprint(s.Subject[i], s.School[i], s.Group[i],
-			" ", s.YearGroup[i], " ", s.KeyEpoch[i], " ", bits(s.Mean[i]), " ", bits(s.Variance[i]), " ", s.Answers[i], " ", s.LastAt[i], " ", bits(s.FastMean[i]),
-			" ", bits(s.SlowMean[i]), " ", bits(s.LastScore[i]), " ", uint64(s.Position[i]), " ", strings.ReplaceAll(fmt.Sprint(s.Recent[i]), " ", ","))
-	}
-	for i := range c.Sums.Component {
-		p.tables["item_sums"][fmt.Sprintf("%d %s", c.Sums.Component[i], c.Sums.Key[i])] = fmt.Sprint(c.Sums.Goal[i], c.Sums.Subject[i], " ", c.Sums.Gradient[i], " ",
-			c.Sums.Information[i], " ", c.Sums.Answers[i], " ", c.Sums.ScoreSum[i], " ", uint64(c.Sums.Position[i]))
-	}
-	p.state.TakeNorms(&c.Norms)
-	for i := range c.Norms.Layer {
-		p.tables["norms"][fmt.Sprintf("%d %s %d", c.Norms.Layer[i], c.Norms.Key[i], c.Norms.YearGroup[i])] =
-			strings.ReplaceAll(fmt.Sprintf("%d %d", c.Norms.Bins[i], c.Norms.Counts[i]), " ", ",")
-	}
 }
 
 // tableQueries give the same texts from the store: what makes a row, then it.
@@ -304,6 +332,9 @@ var tableQueries = map[string]string{
 		"FROM skills FINAL WHERE partition = ",
 	"item_sums": "SELECT concat(toString(toUInt8(component)), ' ', key), concat(goal, subject, ' ', toString(gradient), ' ', toString(information), ' ', toString(answers), ' ', " +
 		"toString(score_sum), ' ', toString(position)) FROM item_sums FINAL WHERE partition = ",
+	"answers": "SELECT toString(position), concat(lower(hex(id)), ' ', lower(hex(learner)), ' ', toString(key_epoch), ' ', school, ' ', exercise, ' ', " +
+		"toString(toUnixTimestamp64Milli(answered_at)), ' ', toString(reinterpretAsUInt64(score)), ' ', toString(revision), ' ', toString(evidence_gradient), ' ', " +
+		"toString(evidence_information)) FROM answers FINAL WHERE source_partition = ",
 	"norms": "SELECT concat(toString(toUInt8(layer)), ' ', key, ' ', toString(year_group)), concat(toString(bins), ',', toString(counts)) FROM norms FINAL WHERE partition = ",
 }
 

@@ -133,7 +133,7 @@ func (d *deployment) runTransform(ctx context.Context, registry prometheus.Regis
 		return err
 	}
 	stage, err := transform.NewStage(transform.StageConfig{Client: d.client, Topics: d.names, Persistence: persistence, Snapshots: snapshots,
-		Catalog: catalog, Now: time.Now, NormInterval: d.config.NormInterval, Logger: d.logger, Registry: registry,
+		Catalog: catalog, Now: now, NormInterval: d.config.NormInterval, Logger: d.logger, Registry: registry,
 		DeadLetter: func(ctx context.Context, partition int, reason string, m *stream.Message) error {
 			return letters.Write(ctx, d.names.Answers, partition, reason, m)
 		}})
@@ -141,7 +141,7 @@ func (d *deployment) runTransform(ctx context.Context, registry prometheus.Regis
 		return err
 	}
 	reducer, err := transform.NewReducer(transform.ReducerConfig{Client: d.client, Topics: d.names, Persistence: persistence,
-		Partitions: d.config.Topics.Partitions, Now: time.Now, Logger: d.logger, Registry: registry})
+		Partitions: d.config.Topics.Partitions, Now: now, Logger: d.logger, Registry: registry})
 	if err != nil {
 		return err
 	}
