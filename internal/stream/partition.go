@@ -108,7 +108,11 @@ func (d *delivery) catchUp(ctx context.Context, next *int64) (end int64, err err
 	select {
 	case batch := <-d.backlog:
 		defer func() { d.backlog <- batch }()
-		return d.pass(ctx, next, batch, 0)
+		before := *next
+		if end, err = d.pass(ctx, next, batch, 0); *next == before {
+			end = before // nothing came after all: wait as if there were no backlog
+		}
+		return end, err
 	case <-ctx.Done():
 		return 0, context.Cause(ctx)
 	}
