@@ -109,6 +109,9 @@ func (r *runner) watchShare(suffix string) (report func()) {
 		}
 		available := time.Since(began).Seconds() * float64(runtime.NumCPU())
 		for _, part := range after.since(before) {
+			if part.seconds == 0 {
+				continue // it has no process of its own
+			}
 			r.results.add("processor_"+part.name+suffix, 100*part.seconds/available, "%", "of the processor time of all cores: "+part.what)
 		}
 	}
