@@ -146,7 +146,7 @@ WHERE m.into != r.learner AND m.into != toFixedString('', 16)`
 
 // moveLeft: keys that corrections have left go along with a learner, so that what
 // first stood there is still known when it is delivered again. One at which an
-// answer stands afterwards is none.
+// answer stands afterwards, of the same learner, is none.
 const moveLeft = `INSERT INTO {db}.{table} (id, learner, school, {moment}, source_partition, position, changed, is_deleted)
 SELECT l.id, m.into, l.school, l.moment, l.newest.2, l.newest.3, {order:UInt64}, 1
 FROM (
@@ -155,9 +155,12 @@ FROM (
 	GROUP BY school, learner, {moment}, id
 ) AS l
 INNER JOIN mapping AS m ON m.school = l.school AND m.learner = l.learner
-WHERE l.newest.1 = 1 AND l.newest.4 < {order:UInt64} AND (l.school, l.id, l.moment) NOT IN (
-	SELECT school, id, {moment} FROM {db}.{table} FINAL
-	WHERE (school, learner) IN (SELECT school, learner FROM mapping UNION ALL SELECT school, into FROM mapping))`
+WHERE l.newest.1 = 1 AND l.newest.4 < {order:UInt64} AND (l.school, m.into, l.id, l.moment) NOT IN (
+	SELECT school, learner, id, {moment} FROM {db}.{table} FINAL WHERE (school, learner) IN (SELECT school, into FROM mapping)
+	UNION ALL
+	SELECT a.school, o.into, a.id, a.moment
+	FROM (SELECT school, learner, id, {moment} AS moment FROM {db}.{table} FINAL WHERE (school, learner) IN (SELECT school, learner FROM mapping)) AS a
+	INNER JOIN mapping AS o ON o.school = a.school AND o.learner = a.learner)`
 
 // arrive writes rows in their new places.
 func (m *amending) arrive(ctx context.Context) error {

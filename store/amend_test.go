@@ -140,6 +140,47 @@ func TestLeftKeysGoAlong(t *testing.T) {
 	}
 }
 
+// TestLeftKeysOfOneLearnerStay: an answer was corrected to another learner; then
+// both get other tokens by the same order, as in a rotation. What stands with the
+// one does not hide that the other once had it.
+func TestLeftKeysOfOneLearnerStay(t *testing.T) {
+	t.Parallel()
+	s := openStore(t, quick)
+	ctx := t.Context()
+	w := newWorkload(6, 1)
+	c := w.message(0, 20)
+	said := &transform.Evidence{Gradient: make([]int32, 20), Information: make([]uint16, 20), Replayed: make([]bool, 20)}
+	if err := s.Archive(ctx, 0, c, nil, said); err != nil {
+		t.Fatal(err)
+	}
+	checkpoint(t, s, &transform.Checkpoint{Position: c.Position(19)})
+	key := transform.Lookup{School: c.School.At(3), Learner: c.Learner.At(3), Moment: c.AnsweredAt[3], ID: c.EventID[3]}
+	correction := w.message(0, 1)
+	correction.School.Codes[0], correction.AnsweredAt[0] = c.School.Codes[3], key.Moment
+	correction.Learner.Values, correction.Learner.Codes[0] = []answer.Token{answer.MintToken([16]byte{5})}, 0
+	correction.EventID[0], correction.Revision[0] = key.ID, 1
+	amendment := &transform.Amendment{Order: correction.Position(0), RawOffset: 1, Answers: correction, Skip: []bool{true},
+		Said:     &transform.Evidence{Gradient: []int32{5}, Information: []uint16{9}, Replayed: []bool{false}},
+		Replaced: []transform.Replacement{{Row: 0, Position: c.Position(3)}}, Left: []transform.Left{{Lookup: key, Position: c.Position(3)}}}
+	amendment.Position = correction.Position(0)
+	amendTwice(t, s, amendment)
+	orders := &transform.Amendment{Order: answer.At(2, 0), RawOffset: 2, Commands: 2}
+	for n, from := range []answer.Token{key.Learner, correction.Learner.At(0)} {
+		orders.Departures = append(orders.Departures, transform.Departure{LearnerName: transform.LearnerName{School: key.School, Learner: from},
+			Into: answer.MintToken([16]byte{7, byte(n)}), KeyEpoch: 4})
+	}
+	orders.Position = answer.At(2, 1)
+	amendTwice(t, s, orders)
+	for _, d := range orders.Departures {
+		key.Learner = d.Into
+		known, err := s.Known(ctx, transform.AnswersArchive, []transform.Lookup{key})
+		if err != nil || known[key.ID] != c.Position(3) {
+			t.Errorf("under the token of %v the answer is known at %v, %v, want its position %d", d.LearnerName, known, err, c.Position(3))
+		}
+	}
+	s.want(t, "answers", "SELECT count() FROM {t} FINAL", 20)
+}
+
 // TestAmendHidesNobodyTooEarly fails where the skills are written: a learner who
 // is not at the new token yet must not have left the old one.
 func TestAmendHidesNobodyTooEarly(t *testing.T) {

@@ -198,21 +198,20 @@ func (m *memory) leaving(a *transform.Amendment) (rows []archivedRow) {
 // goingAlong are the keys that corrections have left, which go along with a
 // learner.
 func (m *memory) goingAlong(a *transform.Amendment) (rows []archivedRow) {
-	into, party := make(map[answer.Token]answer.Token), make(map[answer.Token]bool)
+	into := make(map[answer.Token]answer.Token)
 	for _, d := range a.Departures {
 		into[d.Learner] = d.Into
-		party[d.Learner], party[d.Into] = true, true
 	}
-	stands := make(map[answerKey]bool)
+	stands := make(map[answerKey]bool) // afterwards
 	for key, r := range m.archive[a.Partition] {
-		if party[r.learner] && !r.gone {
-			key.learner = answer.Token{}
-			stands[key] = true
+		if target, moves := into[r.learner]; moves {
+			key.learner = target
 		}
+		stands[key] = stands[key] || !r.gone
 	}
 	for key, r := range m.archive[a.Partition] {
 		target := into[r.learner]
-		key.learner = answer.Token{}
+		key.learner = target
 		if r.gone && !target.IsZero() && r.changed < a.Order && !stands[key] {
 			r.learner, r.changed = target, a.Order
 			rows = append(rows, r)
