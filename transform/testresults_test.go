@@ -2,6 +2,7 @@ package transform_test
 
 import (
 	"encoding/binary"
+	"maps"
 	"slices"
 	"strings"
 
@@ -157,6 +158,31 @@ func (m *memory) leavingTests(a *transform.Amendment) (rows []archivedTest) {
 			}
 		}
 	}
+	return append(rows, m.testsGoingAlong(a)...)
+}
+
+// testsGoingAlong are the keys that corrections have left, which go along with a
+// learner unless a test result stands there afterwards.
+func (m *memory) testsGoingAlong(a *transform.Amendment) (rows []archivedTest) {
+	into := make(map[answer.Token]answer.Token)
+	for _, d := range a.Departures {
+		into[d.Learner] = d.Into
+	}
+	stands := make(map[answerKey]bool) // afterwards
+	for key, r := range m.tests[a.Partition] {
+		if target, moves := into[r.learner]; moves {
+			key.learner = target
+		}
+		stands[key] = stands[key] || !r.gone
+	}
+	for key, r := range m.tests[a.Partition] {
+		target := into[r.learner]
+		key.learner = target
+		if r.gone && !target.IsZero() && r.changed < a.Order && !stands[key] {
+			r.learner, r.changed = target, a.Order
+			rows = append(rows, r)
+		}
+	}
 	return rows
 }
 
@@ -232,6 +258,12 @@ func (o *testOracle) correct(c *answer.TestResults, name testRow, done map[int]b
 // command follows orders: what is under a token goes elsewhere, or nowhere.
 func (o *testOracle) command(c *answer.Commands) {
 	for i, kind := range c.Kind {
+		for key := range maps.Clone(o.seen) {
+			if key.learner == c.Learner.At(i) && kind != answer.CommandErase {
+				key.learner = c.Into.At(i)
+				o.seen[key] = true
+			}
+		}
 		for position, r := range o.archive {
 			switch {
 			case r.learner != c.Learner.At(i):
