@@ -123,27 +123,3 @@ func (s *Store) loadVacated(ctx context.Context, partition int) ([]transform.Vac
 	})
 	return vacated, err
 }
-
-// withoutDeparted leaves out what a worker that had lost its partition may have
-// written of tokens that had left.
-func withoutDeparted(rows transform.SkillRows, departed []transform.Departed) transform.SkillRows {
-	left := make(map[answer.Token]answer.Position, len(departed))
-	for _, d := range departed {
-		left[d.Learner] = d.Position
-	}
-	gone := false
-	for i := range rows.Learner {
-		position, known := left[rows.Learner[i]]
-		gone = gone || known && rows.Position[i] < position
-	}
-	if !gone {
-		return rows
-	}
-	var kept transform.SkillRows
-	for i := range rows.Learner {
-		if position, known := left[rows.Learner[i]]; !known || rows.Position[i] >= position {
-			kept.Append(&rows, i)
-		}
-	}
-	return kept
-}

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/ClickHouse/ch-go"
 	"github.com/ClickHouse/ch-go/proto"
@@ -33,7 +32,8 @@ func (s *Store) Restore(ctx context.Context, partition int) (transform.Restored,
 	if err != nil {
 		return restored, fmt.Errorf("restore partition %d: departed tokens: %w", partition, err)
 	}
-	restored.Departed, restored.Skills = departed, withoutDeparted(restored.Skills, departed)
+	restored.Departed = departed
+	newestSkills(&restored.Skills, departed)
 	if restored.Vacated, err = s.loadVacated(ctx, partition); err != nil {
 		return restored, fmt.Errorf("restore partition %d: vacated moments: %w", partition, err)
 	}
@@ -177,12 +177,9 @@ func (r *skillsResult) results() proto.Results {
 }
 
 func (r *skillsResult) appendTo(rows *transform.SkillRows) {
-	n := len(r.learner)
-	rows.Learner, rows.School, rows.Group, rows.YearGroup = room(rows.Learner, n), room(rows.School, n), room(rows.Group, n), room(rows.YearGroup, n)
-	rows.KeyEpoch, rows.Layer, rows.Key, rows.Subject = room(rows.KeyEpoch, n), room(rows.Layer, n), room(rows.Key, n), room(rows.Subject, n)
-	rows.Mean, rows.Variance, rows.Answers, rows.LastAt = room(rows.Mean, n), room(rows.Variance, n), room(rows.Answers, n), room(rows.LastAt, n)
-	rows.FastMean, rows.SlowMean, rows.LastScore = room(rows.FastMean, n), room(rows.SlowMean, n), room(rows.LastScore, n)
-	rows.Position, rows.Recent = room(rows.Position, n), room(rows.Recent, n)
+	if n := rows.Len() + len(r.learner); n > cap(rows.Learner) {
+		rows.Grow(max(n, 2*rows.Len())) // append alone would copy large columns many times
+	}
 	recent := append([]uint64(nil), r.recentValues...) // one piece of memory for the rings of a block
 	begin := uint64(0)
 	for i := range r.learner {
@@ -206,21 +203,14 @@ func (r *skillsResult) appendTo(rows *transform.SkillRows) {
 	rows.LastScore = append(rows.LastScore, r.lastScore...)
 }
 
-// room makes room for n more values, by doubling: append alone would copy large
-// slices many times.
-func room[T any](s []T, n int) []T {
-	if cap(s)-len(s) >= n {
-		return s
-	}
-	return slices.Grow(s, max(n, len(s)))
-}
-
+// loadSkills reads all rows of a partition, also those that newer ones replace.
 func (s *Store) loadSkills(ctx context.Context, partition int, rows *transform.SkillRows) error {
-	return s.read(ctx, func() ch.Query {
+	rows.Grow(int(s.skillRows.Load()))
+	err := s.read(ctx, func() ch.Query {
 		rows.Reset()
 		var r skillsResult
 		return ch.Query{
-			Body:       "SELECT " + skillsColumns + " FROM " + s.table("skills") + " FINAL WHERE partition = {partition:UInt16}",
+			Body:       "SELECT " + skillsColumns + " FROM " + s.table("skills") + " WHERE partition = {partition:UInt16}",
 			Parameters: ofPartition(partition),
 			Result:     r.results(),
 			OnResult: func(_ context.Context, block proto.Block) error {
@@ -231,6 +221,8 @@ func (s *Store) loadSkills(ctx context.Context, partition int, rows *transform.S
 			},
 		}
 	})
+	s.skillRows.Store(int64(rows.Len()))
+	return err
 }
 
 // LoadSums implements transform.Persistence.

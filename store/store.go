@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/ClickHouse/ch-go"
@@ -117,6 +118,8 @@ type Store struct {
 	config Config
 	pool   *pool
 	writer *writer
+
+	skillRows atomic.Int64 // of the partition last restored; the next one will have about as many
 }
 
 var _ transform.Persistence = (*Store)(nil)

@@ -2,6 +2,7 @@ package transform
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/leerstroom/leerstroom/internal/answer"
@@ -100,6 +101,22 @@ func (r *SkillRows) Reset() {
 	}
 }
 
+// Grow makes room for n rows in all.
+func (r *SkillRows) Grow(n int) {
+	if n <= r.Len() {
+		return
+	}
+	more := n - r.Len()
+	*r = SkillRows{
+		Learner: slices.Grow(r.Learner, more), School: slices.Grow(r.School, more), Group: slices.Grow(r.Group, more),
+		YearGroup: slices.Grow(r.YearGroup, more), KeyEpoch: slices.Grow(r.KeyEpoch, more), Layer: slices.Grow(r.Layer, more),
+		Key: slices.Grow(r.Key, more), Subject: slices.Grow(r.Subject, more), Mean: slices.Grow(r.Mean, more),
+		Variance: slices.Grow(r.Variance, more), Answers: slices.Grow(r.Answers, more), LastAt: slices.Grow(r.LastAt, more),
+		FastMean: slices.Grow(r.FastMean, more), SlowMean: slices.Grow(r.SlowMean, more), LastScore: slices.Grow(r.LastScore, more),
+		Position: slices.Grow(r.Position, more), Recent: slices.Grow(r.Recent, more),
+	}
+}
+
 // Append adds row i of another set of rows. The ring of recent exercises is
 // shared, not copied.
 func (r *SkillRows) Append(o *SkillRows, i int) { r.AppendRange(o, i, i+1) }
@@ -124,6 +141,36 @@ func (r *SkillRows) AppendRange(o *SkillRows, first, last int) {
 	r.LastScore = append(r.LastScore, o.LastScore[first:last]...)
 	r.Position = append(r.Position, o.Position[first:last]...)
 	r.Recent = append(r.Recent, o.Recent[first:last]...)
+}
+
+// Keep leaves the rows that are wanted, in their order and in the same memory.
+// All rows are in their places while it asks.
+func (r *SkillRows) Keep(wanted func(i int) bool) {
+	kept := make([]uint32, 0, r.Len())
+	for i := range r.Len() {
+		if wanted(i) {
+			kept = append(kept, uint32(i))
+		}
+	}
+	if len(kept) == r.Len() {
+		return
+	}
+	*r = SkillRows{
+		Learner: pick(r.Learner, kept), School: pick(r.School, kept), Group: pick(r.Group, kept), YearGroup: pick(r.YearGroup, kept),
+		KeyEpoch: pick(r.KeyEpoch, kept), Layer: pick(r.Layer, kept), Key: pick(r.Key, kept), Subject: pick(r.Subject, kept),
+		Mean: pick(r.Mean, kept), Variance: pick(r.Variance, kept), Answers: pick(r.Answers, kept), LastAt: pick(r.LastAt, kept),
+		FastMean: pick(r.FastMean, kept), SlowMean: pick(r.SlowMean, kept), LastScore: pick(r.LastScore, kept),
+		Position: pick(r.Position, kept), Recent: pick(r.Recent, kept),
+	}
+}
+
+// pick moves the kept elements, whose places ascend, to the front.
+func pick[T any](column []T, kept []uint32) []T {
+	for to, from := range kept {
+		column[to] = column[from]
+	}
+	clear(column[len(kept):])
+	return column[:len(kept)]
 }
 
 // slice returns rows [first, last) in the same memory.
