@@ -106,7 +106,17 @@ func (d *disk) fill() error {
 	return nil
 }
 
-// empty gives the space back.
-func (d *disk) empty() error { return os.Remove(filepath.Join(d.mount, "ballast")) }
+// empty gives the space back, for good: a loss of power must not fill the disk
+// again.
+func (d *disk) empty() error {
+	if err := os.Remove(filepath.Join(d.mount, "ballast")); err != nil {
+		return fmt.Errorf("empty disk: %w", err)
+	}
+	root, err := os.Open(d.mount)
+	if err != nil {
+		return fmt.Errorf("empty disk: %w", err)
+	}
+	return errors.Join(root.Sync(), root.Close())
+}
 
 func (d *disk) close() error { return call("umount", "-l", d.mount) }

@@ -29,6 +29,7 @@ const (
 	segmentBytesRetained = 1 << 20
 
 	retentionPeriod = time.Minute
+	silencePeriod   = time.Second // between looks for members that are gone
 )
 
 // Files of the embedded broker below the data directory.
@@ -43,6 +44,7 @@ type Broker struct {
 	Address string // host:port
 
 	cluster *kfake.Cluster
+	members *members
 	dir     string
 	marks   string // file of the watermarks
 	logger  *slog.Logger
@@ -104,6 +106,7 @@ func (b *Broker) begin(config Config) error {
 	}
 	b.cluster.ControlKey(int16(kmsg.DeleteRecords), b.beforeDelete)
 	b.cluster.ControlKey(int16(kmsg.CreateTopics), smallSegments)
+	b.members = watchMembers(b.cluster, b.Address)
 	if err := b.retain(marks); err != nil {
 		b.cluster.Close()
 		return err
@@ -145,17 +148,32 @@ func (b *Broker) Close() error {
 	return nil
 }
 
-// keep removes what is past its retention period, until Close.
+// keep removes what is past its retention period and members that are gone,
+// until Close.
 func (b *Broker) keep() {
-	ticker := time.NewTicker(retentionPeriod)
-	defer ticker.Stop()
-	for {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
 		select {
 		case <-b.stop:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	retention, silence := time.NewTicker(retentionPeriod), time.NewTicker(silencePeriod)
+	defer retention.Stop()
+	defer silence.Stop()
+	for {
+		select {
+		case <-ctx.Done():
 			return
-		case <-ticker.C:
+		case <-retention.C:
 			if err := b.retain(nil); err != nil {
 				b.logger.Error("embedded kafka: nothing was removed", "error", err)
+			}
+		case <-silence.C:
+			if err := b.members.dismiss(ctx); err != nil && ctx.Err() == nil {
+				b.logger.Warn("embedded kafka: a member that is gone keeps its partitions for now", "error", err)
 			}
 		}
 	}
