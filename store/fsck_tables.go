@@ -83,23 +83,27 @@ GROUP BY partition ORDER BY partition`
 // archived: the archive holds every row once.
 func (c *check) archived(ctx context.Context) error {
 	for _, content := range []string{"answers", "test_results"} {
-		rows, err := c.store.integers(ctx, 7, c.store.fill(strings.ReplaceAll(ledgerAndArchive, "{content}", content)), nil)
+		messages, archived, corrections := int64(0), int64(0), int64(0)
+		problems, err := c.settled(ctx, func(ctx context.Context) ([]string, error) {
+			var problems []string
+			rows, err := c.store.integers(ctx, 7, c.store.fill(strings.ReplaceAll(ledgerAndArchive, "{content}", content)), nil)
+			messages, archived, corrections = 0, 0, 0
+			for _, r := range rows {
+				messages, archived, corrections = messages+r[1], archived+r[2], corrections+r[3]
+				if r[4] > 0 {
+					problems = append(problems, fmt.Sprintf("partition %d: %d rows are missing", r[0], r[4]))
+				}
+				if r[5] > 0 {
+					problems = append(problems, fmt.Sprintf("partition %d: %d rows too many", r[0], r[5]))
+				}
+				if r[6] > 0 {
+					problems = append(problems, fmt.Sprintf("partition %d: other ids than were delivered in %d messages", r[0], r[6]))
+				}
+			}
+			return problems, err
+		})
 		if err != nil {
 			return err
-		}
-		var problems []string
-		messages, archived, corrections := int64(0), int64(0), int64(0)
-		for _, r := range rows {
-			messages, archived, corrections = messages+r[1], archived+r[2], corrections+r[3]
-			if r[4] > 0 {
-				problems = append(problems, fmt.Sprintf("partition %d: %d rows are missing", r[0], r[4]))
-			}
-			if r[5] > 0 {
-				problems = append(problems, fmt.Sprintf("partition %d: %d rows too many", r[0], r[5]))
-			}
-			if r[6] > 0 {
-				problems = append(problems, fmt.Sprintf("partition %d: other ids than were delivered in %d messages", r[0], r[6]))
-			}
 		}
 		c.line(strings.ReplaceAll(content, "_", " ")+" are archived once",
 			fmt.Sprintf("%d rows of %d messages, %d corrections beside them", archived, messages, corrections), problems)
@@ -111,11 +115,14 @@ func (c *check) archived(ctx context.Context) error {
 func (s *Store) fill(body string) string { return strings.ReplaceAll(body, "{db}", s.config.Database) }
 
 // settled runs a comparison of tables that are written one after the other. When
-// it finds problems while partitions move, they may come from that: it is run
-// again, until nothing moved during a run or the time is over.
+// it finds problems while partitions move or messages wait, they may come from
+// that: an erasure that is half carried out stands still for a while when a write
+// has to be repeated. It is run again until nothing moved and nothing waited, or
+// the time is over.
 func (c *check) settled(ctx context.Context, compare func(context.Context) ([]string, error)) ([]string, error) {
-	deadline := time.Now().Add(c.sources.Wait)
-	for {
+	again := time.NewTicker(100 * time.Millisecond)
+	defer again.Stop()
+	for deadline := time.Now().Add(c.sources.Wait); ; {
 		before, err := c.positions(ctx)
 		if err != nil {
 			return nil, err
@@ -128,13 +135,39 @@ func (c *check) settled(ctx context.Context, compare func(context.Context) ([]st
 		if err != nil {
 			return nil, err
 		}
-		if before == after {
-			return problems, nil
+		waiting, err := c.waiting(ctx)
+		if err != nil || before == after && !waiting {
+			return problems, err
 		}
 		if time.Now().After(deadline) {
 			return append([]string{"partitions kept moving during the comparison"}, problems...), nil
 		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-again.C:
+		}
 	}
+}
+
+// waiting tells whether a partition has messages in answers that the store has
+// not taken over.
+func (c *check) waiting(ctx context.Context) (bool, error) {
+	rows, err := c.store.integers(ctx, 2, "SELECT toInt64(partition) AS c0, answers_offset AS c1 FROM "+c.store.table("progress")+" FINAL", nil)
+	if err != nil {
+		return false, err
+	}
+	handled := make(map[int]int64, len(rows))
+	for _, r := range rows {
+		handled[int(r[0])] = r[1] + 1
+	}
+	for p := range c.logs {
+		_, end, err := c.sources.Client.Offsets(ctx, c.sources.Topics.Answers, p)
+		if err != nil || handled[p] < end {
+			return true, err
+		}
+	}
+	return false, nil
 }
 
 // positions is a digest of how far partitions, skills and sums have come.

@@ -157,7 +157,7 @@ type bijection struct{ tokenOf, learnerOf map[string]string }
 
 func (b *bijection) note(who, token string) (problems []string) {
 	if other, ok := b.tokenOf[who]; ok && other != token {
-		problems = append(problems, "learner "+who+" has two tokens")
+		problems = append(problems, fmt.Sprintf("learner %s has two tokens, %.8s and %.8s", who, other, token))
 	}
 	if other, ok := b.learnerOf[token]; ok && other != who {
 		problems = append(problems, "learners "+who+" and "+other+" share a token")
