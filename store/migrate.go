@@ -166,8 +166,9 @@ func (o *MigrateOptions) engine(family, table string, arguments ...string) strin
 // settings: a part is synced to disk before its insert is acknowledged, for a
 // committed offset must not outrun what survives power loss. A part of one
 // insert is kept in one file (compact), so that this costs few syncs and not one
-// per column. What merges write is not synced: ClickHouse keeps the merged parts
-// for minutes and goes back to them when it finds the result damaged.
+// per column. What merges write is not synced here: ClickHouse keeps the merged
+// parts for minutes and goes back to them when it starts and finds the result
+// damaged.
 // Deduplication of insert blocks would drop a row that is written
 // again after an erasure.
 func (o *MigrateOptions) settings() string {

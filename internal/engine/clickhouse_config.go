@@ -128,6 +128,7 @@ const configXML = `<clickhouse>
     <fsync_after_insert>1</fsync_after_insert>
     <fsync_part_directory>1</fsync_part_directory>
     <min_rows_to_fsync_after_merge>1</min_rows_to_fsync_after_merge>
+    <old_parts_lifetime>480</old_parts_lifetime>
 {{- end}}
   </merge_tree>
   <remote_servers>

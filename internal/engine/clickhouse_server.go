@@ -33,6 +33,7 @@ type ClickHouseServer struct {
 	cancel     context.CancelFunc
 	stopping   sync.Once
 	watcher    sync.WaitGroup // the goroutine that watches the child
+	mended     time.Time      // when it was last started again for a damaged part; the watcher's
 
 	done chan struct{} // closed when the server is over
 	err  error         // why; read it after done
@@ -44,7 +45,7 @@ type ClickHouseServer struct {
 
 // StartClickHouse starts the embedded server alone; the addresses in the
 // configuration do not matter. Unlike the server that Start starts, it stays
-// down when its process dies. The caller closes it.
+// down when its process dies by itself. The caller closes it.
 func StartClickHouse(ctx context.Context, config Config, logger *slog.Logger) (*ClickHouseServer, error) {
 	config.Kafka.Brokers, config.ClickHouse.Addresses = nil, nil
 	if logger == nil {
@@ -120,10 +121,18 @@ func (s *ClickHouseServer) target() (ports, bool) {
 // died and may not, or can't, be started again.
 func (s *ClickHouseServer) watch() {
 	var deaths []time.Time
+	look := time.NewTicker(damagePeriod)
+	defer look.Stop()
 	for {
+		mending := false
 		select {
 		case <-s.ctx.Done():
 		case <-s.child.process.done:
+		case <-look.C:
+			if mending = s.mend(); !mending {
+				continue
+			}
+			<-s.child.process.done
 		}
 		if s.ctx.Err() != nil {
 			return
@@ -136,7 +145,7 @@ func (s *ClickHouseServer) watch() {
 				recent++
 			}
 		}
-		if !s.supervised || recent > restartLimit {
+		if !s.supervised && !mending || recent > restartLimit {
 			s.end(err)
 			return
 		}
