@@ -25,28 +25,39 @@ import (
 
 func newEraseCommand() *cobra.Command {
 	var flags schoolFlags
-	var alias string
+	var alias, aliases string
 	var again, asJSON bool
 	var wait time.Duration
 	command := &cobra.Command{
-		Use:   "erase --school SCHOOL (--alias IDENTIFIER | --again)",
-		Short: "Forget a learner: identity, answers, and what they did to sums",
+		Use:   "erase --school SCHOOL (--alias IDENTIFIER | --aliases FILE | --again)",
+		Short: "Forget learners: identity, answers, and what they did to sums",
 		Long: `Destroys salt, identifiers and name of a learner, orders all that store rows to
 delete them and to take back what they did to sums and histograms, waits until
 that is done, purges the bytes, and prints a certificate. It is kept in
 erasures/ in the data directory and identifies nobody. The same pupil, delivered
 again, is a stranger.
 
+With --aliases it erases many learners together, an identifier a line, and
+rewrites the tables once for all of them. When one of them is unknown, nobody is
+erased.
+
 With --again it erases every learner of the school that has a certificate and is
 there once more, because a backup was restored.
 
 ` + aliasUsage,
 		Example: `  leerstroom erase --school 12AB00 --alias las:4711 --data data
-  leerstroom erase --school 12AB00 --alias - --data data < identifier`,
+  leerstroom erase --school 12AB00 --alias - --data data < identifier
+  leerstroom erase --school 12AB00 --aliases leavers.txt --data data`,
 		Args: arguments(cobra.NoArgs),
 		RunE: func(command *cobra.Command, _ []string) error {
-			if again == (alias != "") {
-				return fmt.Errorf("either --alias or --again is needed: %w", errUsage)
+			given := 0
+			for _, is := range []bool{alias != "", aliases != "", again} {
+				if is {
+					given++
+				}
+			}
+			if given != 1 {
+				return fmt.Errorf("one of --alias, --aliases and --again is needed: %w", errUsage)
 			}
 			return withDeployment(command, &flags.stageFlags, func(ctx context.Context, d *deployment) error {
 				e, err := d.newErasure(ctx, flags.school, wait, newProgress(command.ErrOrStderr()))
@@ -57,30 +68,40 @@ there once more, because a backup was restored.
 				if again {
 					return e.again(ctx, asJSON, command.OutOrStdout())
 				}
-				who, err := d.readAlias(command, flags.school, alias)
+				var who []vault.Alias
+				if aliases != "" {
+					who, err = d.readAliases(command, flags.school, aliases)
+				} else {
+					who = make([]vault.Alias, 1)
+					who[0], err = d.readAlias(command, flags.school, alias)
+				}
 				if err != nil {
 					return err
 				}
-				certificate, err := e.audited(func() (*certificate, error) {
-					secret, err := e.registry.Find(who)
-					if err != nil {
-						return nil, fmt.Errorf("erase: %w", err)
-					}
-					return e.run(ctx, secret.ID)
-				})
+				certificates, err := e.audited(len(who), func() ([]*certificate, error) { return e.runAll(ctx, who) })
 				if err != nil {
 					return err
 				}
-				return certificate.print(command.OutOrStdout(), asJSON)
+				return printAll(certificates, command.OutOrStdout(), asJSON)
 			})
 		},
 	}
 	flags.add(command)
 	command.Flags().StringVar(&alias, "alias", "", "identifier of the learner")
+	command.Flags().StringVar(&aliases, "aliases", "", "file with identifiers of learners, one a line; - is standard input")
 	command.Flags().BoolVar(&again, "again", false, "repeat the erasures of this school after a restore")
-	command.Flags().BoolVar(&asJSON, "json", false, "print the certificate as JSON")
+	command.Flags().BoolVar(&asJSON, "json", false, "print certificates as JSON, an object after the other")
 	command.Flags().DurationVar(&wait, "wait", 10*time.Minute, "how long the stages may take to follow")
 	return command
+}
+
+func printAll(certificates []*certificate, out io.Writer, asJSON bool) error {
+	for _, c := range certificates {
+		if err := c.print(out, asJSON); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // certificate says what was erased, and identifies nobody.
@@ -189,30 +210,60 @@ func (d *deployment) newErasure(ctx context.Context, school string, wait time.Du
 	return e, err
 }
 
-// audited erases one learner and keeps on record who did it.
-func (e *erasure) audited(erase func() (*certificate, error)) (c *certificate, err error) {
-	err = e.deployment.audited(audit.Record{Action: audit.ActionErase, School: e.school, Asked: 1}, func(r *audit.Record) (err error) {
-		if c, err = erase(); err == nil {
-			r.Given = 1
+// audited erases learners and keeps on record who did it.
+func (e *erasure) audited(asked int, erase func() ([]*certificate, error)) (all []*certificate, err error) {
+	err = e.deployment.audited(audit.Record{Action: audit.ActionErase, School: e.school, Asked: asked}, func(r *audit.Record) (err error) {
+		if all, err = erase(); err == nil {
+			r.Given = asked
 		}
 		return err
 	})
-	return c, err
+	return all, err
 }
 
-// run erases a learner and returns the certificate when everything has followed.
-// The certificate begins as a note that --again goes by, if this is interrupted.
-func (e *erasure) run(ctx context.Context, id vault.LearnerID) (*certificate, error) {
-	c := &certificate{Format: certificateFormat, Tombstone: hex.EncodeToString(id[:]), School: e.school,
-		ErasedAt: time.Now().UTC().Truncate(time.Second), Partition: e.partition}
-	if err := c.write(e.directory()); err != nil {
-		return nil, err
+// erased is an erasure that the registry has recorded.
+type erased struct {
+	certificate *certificate
+	tombstone   vault.Tombstone
+}
+
+// runAll erases the learners of aliases. Two may be the same learner's.
+func (e *erasure) runAll(ctx context.Context, who []vault.Alias) ([]*certificate, error) {
+	var ids []vault.LearnerID
+	for i := range who {
+		secret, err := e.registry.Find(who[i])
+		if err != nil {
+			return nil, fmt.Errorf("erase, identifier %d: %w", i+1, err)
+		}
+		if !slices.Contains(ids, secret.ID) {
+			ids = append(ids, secret.ID)
+		}
 	}
-	tombstone, err := e.registry.Erase(ctx, id, e.issue)
-	if err != nil {
-		return nil, err
+	return e.run(ctx, ids)
+}
+
+// run erases learners and returns their certificates when everything has
+// followed. A certificate begins as a note that --again goes by, if this is
+// interrupted.
+func (e *erasure) run(ctx context.Context, ids []vault.LearnerID) ([]*certificate, error) {
+	var all []erased
+	for i, id := range ids {
+		if i > 0 && e.registry.State().LookupID(id) == 0 {
+			continue // it was merged with one before
+		}
+		c := &certificate{Format: certificateFormat, Tombstone: hex.EncodeToString(id[:]), School: e.school,
+			ErasedAt: time.Now().UTC().Truncate(time.Second), Partition: e.partition}
+		if err := c.write(e.directory()); err != nil {
+			return nil, err
+		}
+		tombstone, err := e.registry.Erase(ctx, id, e.issue)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, erased{c, tombstone})
+		e.bars.set("learners", int64(i+1), int64(len(ids)))
 	}
-	return c, e.finish(ctx, c, &tombstone)
+	return e.finish(ctx, all)
 }
 
 func (e *erasure) directory() string { return e.deployment.erasures() }
@@ -220,34 +271,43 @@ func (e *erasure) directory() string { return e.deployment.erasures() }
 // erasures is where certificates are kept.
 func (d *deployment) erasures() string { return d.layout.path("erasures") }
 
-// finish waits for an erasure that the registry has recorded, purges, and signs
-// the certificate.
-func (e *erasure) finish(ctx context.Context, c *certificate, tombstone *vault.Tombstone) error {
-	c.Learners, c.Tokens = len(tombstone.Learners), len(tombstone.Tokens)
+// finish waits for erasures that the registry has recorded, purges, and signs
+// the certificates.
+func (e *erasure) finish(ctx context.Context, all []erased) (certificates []*certificate, err error) {
+	for i := range all {
+		c, t := all[i].certificate, &all[i].tombstone
+		c.Learners, c.Tokens = len(t.Learners), len(t.Tokens)
+		certificates = append(certificates, c)
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, e.wait, errors.New("the stages have not followed in time: see that pseudonymize and transform run, then use --again"))
 	defer cancel()
-	err := e.follow(ctx, c, tombstone.ID(), e.registry.Offset())
+	var together certificate // what is the same for all
+	err = e.follow(ctx, &together, all, e.registry.Offset())
 	if err == nil {
-		err = e.purge(ctx, c, tombstone)
+		err = e.purge(ctx, &together, all)
 	}
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) { // the time ended within a call
 			err = fmt.Errorf("%w (%w)", cause, err)
 		}
-		return fmt.Errorf("erase: %w", err)
+		return nil, fmt.Errorf("erase: %w", err)
 	}
-	if err := c.sign(); err != nil {
-		return err
+	for _, c := range certificates {
+		c.OrderedAt, c.StoreFollowed, c.RowsLeft, c.Remaining = together.OrderedAt, together.StoreFollowed, together.RowsLeft, together.Remaining
+		c.RegistryBelow, c.AnswersBelow, c.RawBelow, c.SkillsBelow = together.RegistryBelow, together.AnswersBelow, together.RawBelow, together.SkillsBelow
+		if err := errors.Join(c.sign(), c.write(e.directory())); err != nil {
+			return nil, err
+		}
 	}
-	return c.write(e.directory())
+	return certificates, nil
 }
 
-// follow waits until the erasure is told in answers, the store has come there,
-// and the registry's table contains it.
-func (e *erasure) follow(ctx context.Context, c *certificate, id vault.LearnerID, registryOffset int64) error {
+// follow waits until the erasures are told in answers, the store has come there,
+// and the registry's table contains them.
+func (e *erasure) follow(ctx context.Context, c *certificate, all []erased, registryOffset int64) error {
 	const steps = 3
 	for step := int64(0); step < steps; {
-		done, err := e.step(ctx, step, c, id, registryOffset)
+		done, err := e.step(ctx, step, c, all, registryOffset)
 		if err != nil {
 			return err
 		}
@@ -265,14 +325,15 @@ func (e *erasure) follow(ctx context.Context, c *certificate, id vault.LearnerID
 	return nil
 }
 
-func (e *erasure) step(ctx context.Context, step int64, c *certificate, id vault.LearnerID, registryOffset int64) (done bool, err error) {
+func (e *erasure) step(ctx context.Context, step int64, c *certificate, all []erased, registryOffset int64) (done bool, err error) {
 	switch step {
 	case 0:
 		if err := e.registry.Sync(ctx); err != nil {
 			return false, err
 		}
 		_, c.OrderedAt = e.registry.State().MovedTo()
-		return !e.registry.State().ErasurePending(id), nil
+		pending := slices.ContainsFunc(all, func(one erased) bool { return e.registry.State().ErasurePending(one.tombstone.ID()) })
+		return !pending, nil
 	case 1:
 		reached, err := e.deployment.progress(ctx)
 		c.StoreFollowed = reached[e.partition].Raw
@@ -284,8 +345,8 @@ func (e *erasure) step(ctx context.Context, step int64, c *certificate, id vault
 }
 
 // purge takes the bytes off the disk, as far as anybody can, and proves that the
-// store shows nothing of the learner.
-func (e *erasure) purge(ctx context.Context, c *certificate, tombstone *vault.Tombstone) (err error) {
+// store shows nothing of the learners. Tables are rewritten once for all of them.
+func (e *erasure) purge(ctx context.Context, c *certificate, all []erased) (err error) {
 	d := e.deployment
 	registry, err := e.identities.Open(ctx, e.partition, vault.Follow)
 	if err != nil {
@@ -299,11 +360,11 @@ func (e *erasure) purge(ctx context.Context, c *certificate, tombstone *vault.To
 		return err
 	}
 	defer closeStore(ctx, persistence, &err)
-	if c.RowsLeft, err = rowsUnder(ctx, persistence, tombstone); err != nil {
+	if c.RowsLeft, err = persistence.Traces(ctx, e.school, tokensOf(all)); err != nil {
 		return err
 	}
 	if c.RowsLeft > 0 {
-		return fmt.Errorf("%d rows of the learner are in the store after it had followed: run leerstroom fsck", c.RowsLeft)
+		return fmt.Errorf("%d rows of erased learners are in the store after it had followed: run leerstroom fsck", c.RowsLeft)
 	}
 	if err := persistence.Purge(ctx); err != nil {
 		return err
@@ -334,15 +395,16 @@ func (c *configuration) remaining() []string {
 	return all
 }
 
-// rowsUnder counts what the store shows under the tokens of a tombstone.
-func rowsUnder(ctx context.Context, persistence *store.Store, tombstone *vault.Tombstone) (int64, error) {
-	var tokens []answer.Token
-	for _, t := range tombstone.Tokens {
-		if t.Purpose == keyring.Analytics {
-			tokens = append(tokens, pseudonymize.TokenOf(t))
+// tokensOf returns the tokens under which the store may have rows.
+func tokensOf(all []erased) (tokens []answer.Token) {
+	for i := range all {
+		for _, t := range all[i].tombstone.Tokens {
+			if t.Purpose == keyring.Analytics {
+				tokens = append(tokens, pseudonymize.TokenOf(t))
+			}
 		}
 	}
-	return persistence.Traces(ctx, tombstone.School, tokens)
+	return tokens
 }
 
 // trim deletes what the topics hold and nobody reads any more: all that the store
@@ -403,18 +465,19 @@ func (e *erasure) again(ctx context.Context, asJSON bool, out io.Writer) error {
 		if c.School != e.school {
 			continue
 		}
+		var done []*certificate
 		switch {
 		case e.registry.State().LookupID(id) != 0:
-			c, err = e.audited(func() (*certificate, error) { return e.run(ctx, id) })
+			done, err = e.audited(1, func() ([]*certificate, error) { return e.run(ctx, []vault.LearnerID{id}) })
 		case c.Digest == "":
-			c, err = e.audited(func() (*certificate, error) { return c, e.takeUp(ctx, c, id) })
+			done, err = e.audited(1, func() ([]*certificate, error) { return e.takeUp(ctx, c, id) })
 		default:
 			continue
 		}
-		if err != nil {
-			return err
+		if err == nil {
+			err = printAll(done, out, asJSON)
 		}
-		if err := c.print(out, asJSON); err != nil {
+		if err != nil {
 			return err
 		}
 		erased++
@@ -425,23 +488,23 @@ func (e *erasure) again(ctx context.Context, asJSON bool, out io.Writer) error {
 
 // takeUp finishes an erasure that the registry has recorded. Its tombstone is read
 // from the registry's table, where the stage writes it within seconds.
-func (e *erasure) takeUp(ctx context.Context, c *certificate, id vault.LearnerID) error {
+func (e *erasure) takeUp(ctx context.Context, c *certificate, id vault.LearnerID) ([]*certificate, error) {
 	waiting, cancel := context.WithTimeoutCause(ctx, e.wait, errors.New("the registry's table does not hold the tombstone: see that pseudonymize runs, and try again"))
 	defer cancel()
 	for {
 		tombstones, err := e.registry.Tombstones(waiting)
 		if err != nil {
-			return fmt.Errorf("erase: %w", err)
+			return nil, fmt.Errorf("erase: %w", err)
 		}
 		for i := range tombstones {
 			if slices.Contains(tombstones[i].Learners, id) {
-				return e.finish(ctx, c, &tombstones[i])
+				return e.finish(ctx, []erased{{c, tombstones[i]}})
 			}
 		}
 		select {
 		case <-time.After(surveyInterval):
 		case <-waiting.Done():
-			return fmt.Errorf("erase: %w", context.Cause(waiting))
+			return nil, fmt.Errorf("erase: %w", context.Cause(waiting))
 		}
 	}
 }

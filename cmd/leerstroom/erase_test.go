@@ -141,6 +141,88 @@ func TestErasuresOutliveARestore(t *testing.T) {
 	}
 }
 
+// TestManyErasuresTogether: a flood of erasures rewrites every table once, while
+// answers of others come in. When one learner is unknown, nobody is erased.
+func TestManyErasuresTogether(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, newPopulation(t, 1, 4))
+	school := slices.Sorted(maps.Keys(s.population.Authorisations()))[0]
+	of := []string{"--school", school, "--data", s.data(), "--config", s.config()}
+	list := filepath.Join(s.directory, "leavers")
+	const leavers, stayers = 40, 10
+	var all []string
+	for i := range leavers + stayers {
+		all = append(all, fmt.Sprint("L-", i))
+	}
+	erase := func(identifiers ...string) []string {
+		t.Helper()
+		if err := os.WriteFile(list, []byte(strings.Join(identifiers, "\n")), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return append([]string{"erase", "--aliases", list}, of...)
+	}
+	mutations := func() (n int) {
+		t.Helper()
+		if _, err := fmt.Sscan(s.ask(t, "SELECT count() FROM system.mutations WHERE database = 'leerstroom'"), &n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	s.up()
+	s.deliverOf(school, all...)
+	s.must("fsck", "--data", s.data(), "--config", s.config())
+
+	if out, code := s.fails(erase("las:L-0", "las:nobody")...); code != 1 || !strings.Contains(out, "identifier 2: alias is unknown") || strings.Contains(out, "nobody\"") {
+		t.Errorf("an unknown learner among others: exit %d\n%s", code, out)
+	}
+	if n := s.count(t, "answers FINAL"); n != 3*len(all) {
+		t.Errorf("%d answers are stored, want %d", n, 3*len(all))
+	}
+
+	identifiers := []string{"las:L-0", ""} // again below
+	for _, learner := range all[:leavers] {
+		identifiers = append(identifiers, "las:"+learner)
+	}
+	before := mutations()
+	command := s.command(erase(identifiers...)...)
+	var out bytes.Buffer
+	command.Stdout, command.Stderr = &out, &out
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- command.Wait() }()
+	delivered := 0
+	for running := true; running; delivered++ {
+		s.deliverOf(school, fmt.Sprint("M-", delivered))
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Fatalf("erase: %v\n%s", err, out.String())
+			}
+			running = false
+		default:
+		}
+	}
+	if n := strings.Count(out.String(), "Certificate of erasure"); n != leavers {
+		t.Errorf("erase prints %d certificates, want %d\n%s", n, leavers, out.String())
+	}
+	if signed, kept := s.certificates(); signed != leavers || kept != leavers {
+		t.Errorf("%d of %d certificates are signed, want %d", signed, kept, leavers)
+	}
+	const tables = 12 // that hold rows of learners
+	if n := mutations() - before; n == 0 || n > tables {
+		t.Errorf("%d mutations for %d erasures, want at most %d", n, leavers, tables)
+	}
+	if report := s.must("fsck", "--data", s.data(), "--config", s.config()); strings.Contains(report, "DIFF") {
+		t.Errorf("fsck finds differences:\n%s", report)
+	}
+	if n, want := s.count(t, "answers FINAL"), 3*(stayers+delivered); n != want {
+		t.Errorf("%d answers are stored, want %d", n, want)
+	}
+	s.terminate()
+}
+
 // certificates counts the certificates, and those whose digest is right.
 func (s *system) certificates() (signed, all int) {
 	s.t.Helper()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -188,6 +189,37 @@ func (d *deployment) readAlias(command *cobra.Command, school, text string) (vau
 		return a, fmt.Errorf("%w: %w", err, errUsage)
 	}
 	return a, nil
+}
+
+// readAliases reads identifiers from a file, one a line; - is standard input.
+func (d *deployment) readAliases(command *cobra.Command, school, path string) (all []vault.Alias, err error) {
+	source := command.InOrStdin()
+	if path != "-" {
+		file, err := os.Open(path)
+		if err != nil {
+			return nil, fmt.Errorf("read identifiers: %w", err)
+		}
+		defer file.Close()
+		source = file
+	}
+	lines := bufio.NewScanner(source)
+	for line := 1; lines.Scan(); line++ {
+		if strings.TrimSpace(lines.Text()) == "" {
+			continue
+		}
+		a, err := roster.ParseAlias(roster.Config{School: school, TestIdentifiers: d.config.Ingest.TestIdentifiers}, lines.Text())
+		if err != nil {
+			return nil, fmt.Errorf("line %d: %w: %w", line, err, errUsage)
+		}
+		all = append(all, a)
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("read identifiers: %w", err)
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("the file of identifiers is empty: %w", errUsage)
+	}
+	return all, nil
 }
 
 func newRosterMergeCommand() *cobra.Command {
