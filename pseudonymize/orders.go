@@ -88,16 +88,8 @@ func (w *worker) announce(ctx context.Context, m *stream.Message) error {
 // Engines get an empty message. It names what was staged in the store and says
 // nothing else, so it needs no seal.
 func (w *worker) passRebuild(ctx context.Context, m *stream.Message) error {
-	nothing := &vault.Announcement{RawOffset: m.Offset, Epoch: w.main.epoch}
-	for i := range w.engines {
-		o := &w.engines[i]
-		if m.Offset <= o.done {
-			continue
-		}
-		if _, err := w.writeCommands(ctx, o, nothing, nil); err != nil {
-			return fmt.Errorf("rebuild for engine %s: %w", w.stage.config.Engines[i].Name, err)
-		}
-		o.done = m.Offset
+	if err := w.tellEngines(ctx, &vault.Announcement{RawOffset: m.Offset, Epoch: w.main.epoch}); err != nil {
+		return err
 	}
 	out := headed(answer.SchemaRebuild, m.Offset, w.main.epoch, nil, 0)
 	for _, h := range m.Headers {
@@ -118,18 +110,8 @@ func (w *worker) writeOrders(ctx context.Context, offset int64, announcement *va
 	if announcement == nil {
 		announcement = &vault.Announcement{RawOffset: offset, Epoch: w.main.epoch}
 	}
-	for i := range w.engines {
-		o, e := &w.engines[i], &w.stage.config.Engines[i]
-		if offset <= o.done {
-			continue
-		}
-		if _, err := w.writeCommands(ctx, o, announcement, e.Allows); err != nil {
-			return fmt.Errorf("orders for engine %s: %w", e.Name, err)
-		}
-		o.done = offset
-		if err := w.stage.passed("engine written"); err != nil {
-			return err
-		}
+	if err := w.tellEngines(ctx, announcement); err != nil {
+		return err
 	}
 	rows, err := w.writeCommands(ctx, &w.main, announcement, nil)
 	if err != nil {
@@ -140,6 +122,25 @@ func (w *worker) writeOrders(ctx context.Context, offset int64, announcement *va
 	}
 	w.stage.counters.messages.Add(1)
 	w.stage.counters.orders.Add(int64(rows))
+	return nil
+}
+
+// tellEngines produces the message of an announcement to those engines' topics
+// that do not have it.
+func (w *worker) tellEngines(ctx context.Context, announcement *vault.Announcement) error {
+	for i := range w.engines {
+		o, e := &w.engines[i], &w.stage.config.Engines[i]
+		if announcement.RawOffset <= o.done {
+			continue
+		}
+		if _, err := w.writeCommands(ctx, o, announcement, e.Allows); err != nil {
+			return fmt.Errorf("orders for engine %s: %w", e.Name, err)
+		}
+		o.done = announcement.RawOffset
+		if err := w.stage.passed("engine written"); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

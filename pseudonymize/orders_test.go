@@ -13,6 +13,7 @@ import (
 	"github.com/leerstroom/leerstroom/pseudonymize"
 	"github.com/leerstroom/leerstroom/pseudonymize/keyring"
 	"github.com/leerstroom/leerstroom/pseudonymize/vault"
+	"github.com/leerstroom/leerstroom/transform"
 )
 
 // rowName is a delivered row: the number of its message among those that were
@@ -236,6 +237,56 @@ func TestCommandsKeepRowsWithTheirLearners(t *testing.T) {
 	state := u.open().State()
 	if epoch, _ := state.MovedTo(); epoch != state.Epoch() || epoch != d.ring.Primary() {
 		t.Errorf("rows are moved to epoch %d, the registry is at %d, the keyset at %d", epoch, state.Epoch(), d.ring.Primary())
+	}
+}
+
+// TestRebuildIsPassedOnOnce kills the stage after each message that it writes around
+// orders to switch to a rebuild. Each is in the topic of answers once, at its
+// place and with its number; engines get an empty message.
+func TestRebuildIsPassedOnOnce(t *testing.T) {
+	t.Parallel()
+	r := repeat(t)
+	d := deploy(t)
+	d.mint = mintOf
+	d.engines = []pseudonymize.EngineTopic{d.engineTopic(t, "snappet", func(string) bool { return true })}
+	numbers := map[int64]int64{} // of rebuilds, by offset in raw
+	order := func(number uint64) {
+		offset, err := transform.OrderRebuild(t.Context(), d.client, d.topics, thePart, number)
+		must(t, err)
+		numbers[offset] = int64(number)
+	}
+	order(6)
+	d.push(t, r, thePart, 1)
+	order(7)
+	order(8)
+	d.push(t, r, thePart, 1)
+	must(t, work(t.Context(), d, d.stage(t), thePart, r))
+	want := d.dropRepeats(t, d.read(t, d.topics.Answers, thePart))
+	for i := range want {
+		number, err := want[i].Int64(transform.HeaderRebuild)
+		isOrder := string(want[i].Header(stream.HeaderSchema)) == answer.SchemaRebuild
+		if ordered, ok := numbers[int64(i)]; isOrder != ok || ok && (err != nil || number != ordered) {
+			t.Errorf("raw offset %d: an order is %v, number %d (%v), want %v, %d", i, isOrder, number, err, ok, ordered)
+		}
+	}
+	deadly := "engine written"
+	crashes := d.crashAndCompare(t, r, "every message written", want, 100, func(step string, _ int) bool {
+		if step != deadly {
+			return false
+		}
+		deadly = map[string]string{"engine written": "answers written", "answers written": "engine written"}[step]
+		return true
+	})
+	if crashes != 2*len(want) {
+		t.Errorf("%d crashes, want one after each message to the engine and to answers: %d", crashes, 2*len(want))
+	}
+	engine := d.dropRepeats(t, d.read(t, d.engines[0].Topic, thePart))
+	for offset := range numbers {
+		var c answer.Commands
+		must(t, new(answer.Decoder).Commands(engine[offset].Value, &c))
+		if !isCommands(engine[offset]) || c.Rows != 0 {
+			t.Errorf("the engine's message %d orders %d things, want an empty message", offset, c.Rows)
+		}
 	}
 }
 
