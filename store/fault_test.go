@@ -259,8 +259,31 @@ func TestClickHouseAway(t *testing.T) {
 	})
 	w := newWorkload(22, 1)
 	server.Kill()
-	sent := 0
-	var waiting *answer.Columns
+	sent, waiting := fill(t, s, w)
+	server.Restart()
+	if err := s.Archive(t.Context(), 0, waiting, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	call, outcome := durable()
+	if err := s.Checkpoint(t.Context(), &transform.Checkpoint{Position: waiting.Position(4999), Durable: call}); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-outcome; err != nil {
+		t.Fatal(err)
+	}
+	if n := s.number(t, "SELECT count() FROM "+s.table("answers")); n != int64(5000*(sent+1)) {
+		t.Errorf("%d answers, want %d", n, 5000*(sent+1))
+	}
+	if !strings.Contains(log.String(), "trying again") {
+		t.Error("the log does not say that inserts failed")
+	}
+}
+
+// fill archives messages of 5,000 rows until the store, which can't write them and
+// has room for three batches of 10,000, makes the caller wait. It returns how many were taken, and
+// the one that was not.
+func fill(t *testing.T, s testStore, w *workload) (sent int, waiting *answer.Columns) {
+	t.Helper()
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
@@ -280,28 +303,12 @@ func TestClickHouseAway(t *testing.T) {
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	if sent > 3*10_000/5000 {
-		t.Errorf("%d messages were taken while ClickHouse was away, want at most three batches full", sent)
+		t.Errorf("%d messages were taken while ClickHouse took none, want at most three batches full", sent)
 	}
 	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 64<<20 {
 		t.Errorf("memory grew by %d MiB", grown>>20)
 	}
-	server.Restart()
-	if err := s.Archive(t.Context(), 0, waiting, nil, nil); err != nil {
-		t.Fatal(err)
-	}
-	call, outcome := durable()
-	if err := s.Checkpoint(t.Context(), &transform.Checkpoint{Position: waiting.Position(4999), Durable: call}); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-outcome; err != nil {
-		t.Fatal(err)
-	}
-	if n := s.number(t, "SELECT count() FROM "+s.table("answers")); n != int64(5000*(sent+1)) {
-		t.Errorf("%d answers, want %d", n, 5000*(sent+1))
-	}
-	if !strings.Contains(log.String(), "trying again") {
-		t.Error("the log does not say that inserts failed")
-	}
+	return sent, waiting
 }
 
 type lockedBuffer struct {
@@ -392,48 +399,5 @@ func TestErrorsHoldNoValues(t *testing.T) {
 	})
 	if strings.Contains(log.String(), canary) {
 		t.Errorf("the log quotes a value: %s", log.String())
-	}
-}
-
-// TestTooManyParts lets ClickHouse refuse an insert because a table has too many
-// parts. That passes with time, so the insert is tried until it is in.
-func TestTooManyParts(t *testing.T) {
-	t.Parallel()
-	var log lockedBuffer
-	s := openStore(t, func(c *store.Config) {
-		c.MaxDelay, c.Logger = 10*time.Millisecond, slog.New(slog.NewTextHandler(&log, nil))
-	})
-	change := func(statement string) {
-		enginetest.Execute(t, s.connection, strings.ReplaceAll(statement, "{table}", s.table("answers")))
-	}
-	change("SYSTEM STOP MERGES {table}")
-	w := newWorkload(23, 1)
-	write(t, s, 0, w.message(0, 50), nil)
-	change("ALTER TABLE {table} MODIFY SETTING parts_to_throw_insert = 1")
-	second := w.message(0, 50)
-	if err := s.Archive(t.Context(), 0, second, nil, nil); err != nil {
-		t.Fatal(err)
-	}
-	call, outcome := durable()
-	if err := s.Checkpoint(t.Context(), &transform.Checkpoint{Position: second.Position(49), Durable: call}); err != nil {
-		t.Fatal(err)
-	}
-	enginetest.Eventually(t, time.Minute, "ClickHouse refuses the insert", func() error {
-		if !strings.Contains(log.String(), "TOO_MANY_PARTS") {
-			return errors.New("it has not")
-		}
-		return nil
-	})
-	select {
-	case err := <-outcome:
-		t.Fatalf("durable (%v) while ClickHouse refuses", err)
-	default:
-	}
-	change("ALTER TABLE {table} RESET SETTING parts_to_throw_insert")
-	if err := <-outcome; err != nil {
-		t.Fatal(err)
-	}
-	if n := s.number(t, "SELECT count() FROM "+s.table("answers")); n != 100 {
-		t.Errorf("%d answers, want 100", n)
 	}
 }
