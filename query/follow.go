@@ -18,6 +18,11 @@ import (
 type Source struct {
 	// Restore returns the durable state of a partition.
 	Restore func(ctx context.Context, partition int) (transform.Restored, error)
+	// Await shows what somebody else in this process restores of a partition, and
+	// returns false without a call when nobody does before long; then Restore is
+	// asked. It is used once per partition, at the start. nil means that nobody
+	// else restores.
+	Await func(ctx context.Context, partition int, take func(*transform.Restored)) bool
 	// LoadSnapshot returns the newest values of all components in the versions up
 	// to atMost (0 = all), and the newest version.
 	LoadSnapshot func(ctx context.Context, atMost uint64) (uint64, transform.SnapshotRows, error)
@@ -55,6 +60,7 @@ func (m *ReadModel) Follow(ctx context.Context, client *stream.Client, topics st
 		started := time.Now()
 		err := m.followOnce(ctx, client, topics, source)
 		m.following.Store(nil)
+		source.Await = nil // the others have begun, too
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -112,21 +118,43 @@ func (m *ReadModel) load(ctx context.Context, client *stream.Client, skills stri
 	}
 	from := make([]int64, m.config.Partitions)
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(loadWorkers)
+	slots := make(chan struct{}, loadWorkers)
 	for partition := range from {
-		group.Go(func() error {
-			restored, err := source.Restore(ctx, partition)
+		group.Go(func() (err error) {
+			place, err := m.loadPartition(ctx, partition, source, slots)
 			if err != nil {
 				return fmt.Errorf("load skills of partition %d: %w", partition, err)
 			}
-			m.ApplySkills(&restored.Skills)
-			m.Forget(restored.Departed)
-			raise(&m.applied[partition], restored.RawOffset)
-			from[partition], _, err = transform.SkillsFrom(ctx, client, skills, partition, &restored)
+			from[partition], _, err = transform.SkillsFrom(ctx, client, skills, partition, &place)
 			return err
 		})
 	}
 	return from, group.Wait()
+}
+
+// loadPartition takes in the durable states of a partition and returns what they
+// reflect, without rows.
+func (m *ReadModel) loadPartition(ctx context.Context, partition int, source Source, slots chan struct{}) (place transform.Restored, err error) {
+	take := func(restored *transform.Restored) {
+		m.ApplySkills(&restored.Skills)
+		m.Forget(restored.Departed)
+		raise(&m.applied[partition], restored.RawOffset)
+		place.RawOffset, place.SkillsOffset = restored.RawOffset, restored.SkillsOffset
+	}
+	if source.Await != nil && source.Await(ctx, partition, take) {
+		return place, nil
+	}
+	select {
+	case slots <- struct{}{}:
+	case <-ctx.Done():
+		return place, context.Cause(ctx)
+	}
+	defer func() { <-slots }()
+	restored, err := source.Restore(ctx, partition)
+	if err == nil {
+		take(&restored)
+	}
+	return place, err
 }
 
 // loadNorms takes in frozen norms that are new, and forgets those that are gone.

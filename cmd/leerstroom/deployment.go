@@ -17,11 +17,13 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/leerstroom/leerstroom/internal/audit"
 	"github.com/leerstroom/leerstroom/internal/engine"
+	"github.com/leerstroom/leerstroom/internal/handover"
 	"github.com/leerstroom/leerstroom/internal/seal"
 	"github.com/leerstroom/leerstroom/internal/stream"
 	"github.com/leerstroom/leerstroom/pseudonymize/keyring"
 	"github.com/leerstroom/leerstroom/pseudonymize/vault"
 	"github.com/leerstroom/leerstroom/store"
+	"github.com/leerstroom/leerstroom/transform"
 )
 
 // deployment is what the stages of one process share: where the engines are,
@@ -35,6 +37,10 @@ type deployment struct {
 	client  *stream.Client
 	names   stream.Topics
 	attach  bool // use the embedded engines of another process if there are any
+
+	// What stages of this process read of partitions, for others that need the same.
+	// nil when there are no others.
+	restored *handover.Handover[*transform.Restored]
 
 	mutex     sync.Mutex // of the connections that stages open
 	vaultConn driver.Conn

@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/leerstroom/leerstroom/internal/deadletter"
+	"github.com/leerstroom/leerstroom/internal/handover"
 	"github.com/leerstroom/leerstroom/internal/seal"
 	"github.com/leerstroom/leerstroom/internal/stream"
 	"github.com/leerstroom/leerstroom/pseudonymize"
@@ -41,6 +43,9 @@ func (d *deployment) runStages(ctx context.Context, stages []string, ready func(
 		return err
 	}
 	web := &webStages{deployment: d, registry: registry}
+	if slices.Contains(stages, stageTransform) && slices.Contains(stages, stageServe) {
+		d.restored = new(handover.Handover[*transform.Restored])
+	}
 	for _, name := range stages {
 		switch name {
 		case stagePseudonymize:
@@ -132,7 +137,7 @@ func (d *deployment) runTransform(ctx context.Context, registry prometheus.Regis
 	if err != nil {
 		return err
 	}
-	stage, err := transform.NewStage(transform.StageConfig{Client: d.client, Topics: d.names, Persistence: persistence, Snapshots: snapshots,
+	stage, err := transform.NewStage(transform.StageConfig{Client: d.client, Topics: d.names, Persistence: offering{persistence, d.restored}, Snapshots: snapshots,
 		Catalog: catalog, Now: now, NormInterval: d.config.NormInterval, Logger: d.logger, Registry: registry,
 		DeadLetter: func(ctx context.Context, partition int, reason string, m *stream.Message) error {
 			return letters.Write(ctx, d.names.Answers, partition, reason, m)
@@ -146,6 +151,26 @@ func (d *deployment) runTransform(ctx context.Context, registry prometheus.Regis
 		return err
 	}
 	return d.consumeAnswers(ctx, persistence, snapshots, stage, reducer)
+}
+
+// handoverPatience is how long a part of a process that starts waits for another
+// part to read what both need. Joining a group takes about a second.
+const handoverPatience = 3 * time.Second
+
+// offering is a store whose restored partitions the query service of the same
+// process takes in as well, while they are read.
+type offering struct {
+	*store.Store
+	restored *handover.Handover[*transform.Restored]
+}
+
+// Restore implements transform.Persistence.
+func (o offering) Restore(ctx context.Context, partition int) (transform.Restored, error) {
+	restored, err := o.Store.Restore(ctx, partition)
+	if err == nil {
+		o.restored.Offer(partition, &restored)
+	}
+	return restored, err
 }
 
 // consumeAnswers runs everything that the transform stage reads: answers, item

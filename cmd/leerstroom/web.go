@@ -15,6 +15,7 @@ import (
 	"github.com/leerstroom/leerstroom/pseudonymize"
 	"github.com/leerstroom/leerstroom/pseudonymize/keyring"
 	"github.com/leerstroom/leerstroom/query"
+	"github.com/leerstroom/leerstroom/transform"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
@@ -133,7 +134,7 @@ func (w *webStages) queryHandler(ctx context.Context, group *errgroup.Group, key
 	group.Go(func() error { return resolver.Run(ctx) })
 	group.Go(func() (err error) {
 		defer closeStore(ctx, persistence, &err)
-		return model.Follow(ctx, d.client, d.names, query.Source{Restore: persistence.Restore, LoadSnapshot: persistence.LoadSnapshot,
+		return model.Follow(ctx, d.client, d.names, query.Source{Restore: persistence.Restore, Await: d.awaitRestored, LoadSnapshot: persistence.LoadSnapshot,
 			NormVersions: persistence.NormVersions, LoadNorm: persistence.LoadNorm})
 	})
 	return query.NewHandler(query.HandlerConfig{Model: model, Keys: keys, Identities: identitiesOf(resolver, d.config.Identities.Provisional),
@@ -145,6 +146,11 @@ func (w *webStages) queryHandler(ctx context.Context, group *errgroup.Group, key
 				return pseudonymize.ErrLoading
 			}
 		}})
+}
+
+// awaitRestored takes in what the transform stage of this process restores.
+func (d *deployment) awaitRestored(ctx context.Context, partition int, take func(*transform.Restored)) bool {
+	return d.restored.Await(ctx, partition, handoverPatience, take)
 }
 
 // identitiesOf lets the query service ask the registry. Unless provisional ones

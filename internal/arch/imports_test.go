@@ -20,6 +20,7 @@ var allowed = map[string][]string{
 	"internal/access":     {},
 	"internal/audit":      {},
 	"internal/canary":     {},
+	"internal/handover":   {},
 	"internal/stream":     {"internal/answer"},
 	"internal/deadletter": {"internal/seal", "internal/stream"},
 	"internal/engine":     {"internal/stream"},
