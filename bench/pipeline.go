@@ -139,7 +139,9 @@ func (p *pipeline) openDatabases(ctx context.Context) error {
 		return err
 	}
 	p.vault, err = vault.New(vault.Config{
-		Ring: p.ring, Client: p.client, Topic: p.topics.Registry, Conn: p.conn, Database: p.database + "_vault", Logger: p.env.Logger,
+		Ring: p.ring, Client: p.client, Topic: p.topics.Registry, Conn: p.conn,
+		Native:   vault.NativeOptions(p.env.ClickHouse.Addresses, p.env.ClickHouse.User, p.env.ClickHouse.Password),
+		Database: p.database + "_vault", Logger: p.env.Logger,
 	})
 	return err
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ClickHouse/ch-go"
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
@@ -43,6 +44,7 @@ type deployment struct {
 	brokers  []string
 	topics   stream.Topics
 	conn     driver.Conn
+	native   []ch.Options
 	database string
 	engines  []pseudonymize.EngineTopic
 	logs     *logBuffer
@@ -96,6 +98,7 @@ func deployOn(t testing.TB, connection engine.ClickHouse, database string) *depl
 	d.conn, err = clickhouse.Open(options)
 	must(t, err)
 	t.Cleanup(func() { d.conn.Close() })
+	d.native = vault.NativeOptions(connection.Addresses, connection.User, connection.Password)
 	return d
 }
 
@@ -129,7 +132,7 @@ func (d *deployment) logger() *slog.Logger { return slog.New(slog.NewTextHandler
 
 func (d *deployment) vault(t testing.TB) *vault.Vault {
 	t.Helper()
-	v, err := vault.New(vault.Config{Ring: d.ring, Client: d.client, Topic: d.topics.Registry, Conn: d.conn,
+	v, err := vault.New(vault.Config{Ring: d.ring, Client: d.client, Topic: d.topics.Registry, Conn: d.conn, Native: d.native,
 		Database: d.database, Mint: d.mint, Logger: d.logger()})
 	must(t, err)
 	return v

@@ -21,7 +21,7 @@ import (
 var ErrLoading = errors.New("registry is being loaded")
 
 // ResolverConfig says what the resolver works with. All fields but Engines,
-// Loaders and Logger are needed.
+// Loaders, Logger and Patience are needed.
 type ResolverConfig struct {
 	Ring       *keyring.Ring
 	Vault      *vault.Vault
@@ -29,6 +29,11 @@ type ResolverConfig struct {
 	Engines    []string // adaptive engines whose tokens are mapped back from the start; others when first asked for
 	Loaders    int      // partitions that are loaded at the same time; 0 means 2
 	Logger     *slog.Logger
+
+	// Patience is how long each partition waits, at the start, for its owner in
+	// this process to read the registry, before it is read once more; 0 = there is
+	// no owner.
+	Patience time.Duration
 }
 
 // Resolver follows the registry and maps identifiers to tokens, and tokens of an
@@ -49,6 +54,7 @@ type Resolver struct {
 type followed struct {
 	mu         sync.Mutex
 	registry   *vault.Partition // nil while it is loaded
+	began      bool             // whether it was opened before
 	tokenizers map[tokenizerName]*Tokenizer
 	reversed   map[keyring.Purpose]reversed
 }
@@ -157,14 +163,8 @@ func (r *Resolver) step(ctx context.Context, f *followed, partition int, loaders
 		}
 		// The log was trimmed up to what the table contains: begin from the table.
 	}
-	select {
-	case loaders <- struct{}{}:
-		defer func() { <-loaders }()
-	case <-ctx.Done():
-		return nil
-	}
-	registry, err := r.config.Vault.Open(ctx, partition, vault.Follow)
-	if err != nil {
+	registry, err := r.open(ctx, f, partition, loaders)
+	if registry == nil || err != nil {
 		return err
 	}
 	f.mu.Lock()
@@ -172,6 +172,23 @@ func (r *Resolver) step(ctx context.Context, f *followed, partition int, loaders
 	f.registry, f.reversed = registry, make(map[keyring.Purpose]reversed)
 	r.forget(partition)
 	return r.reverse(f, partition)
+}
+
+// open opens the registry of a partition, nil when ctx has ended.
+func (r *Resolver) open(ctx context.Context, f *followed, partition int, loaders chan struct{}) (*vault.Partition, error) {
+	if !f.began { // afterwards the owner has begun, too
+		f.began = true
+		if registry, err := r.config.Vault.Beside(ctx, partition, r.config.Patience); registry != nil || err != nil {
+			return registry, err
+		}
+	}
+	select {
+	case loaders <- struct{}{}:
+		defer func() { <-loaders }()
+	case <-ctx.Done():
+		return nil, nil
+	}
+	return r.config.Vault.Open(ctx, partition, vault.Follow)
 }
 
 // Resolution is the answer for one identifier.

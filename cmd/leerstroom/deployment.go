@@ -40,7 +40,8 @@ type deployment struct {
 
 	// What stages of this process read of partitions, for others that need the same.
 	// nil when there are no others.
-	restored *handover.Handover[*transform.Restored]
+	restored   *handover.Handover[*transform.Restored]
+	registries *vault.Handover
 
 	mutex     sync.Mutex // of the connections that stages open
 	vaultConn driver.Conn
@@ -202,7 +203,9 @@ func (d *deployment) openVault() (*vault.Vault, *keyring.Ring, error) {
 		d.vaultConn = conn
 		d.closers = append(d.closers, conn.Close)
 	}
-	v, err := vault.New(vault.Config{Ring: ring, Client: d.client, Topic: d.names.Registry, Database: d.vaultDatabase(), Conn: d.vaultConn, Logger: d.logger})
+	c := d.engines.ClickHouse
+	v, err := vault.New(vault.Config{Ring: ring, Client: d.client, Topic: d.names.Registry, Database: d.vaultDatabase(), Conn: d.vaultConn,
+		Native: vault.NativeOptions(c.Addresses, c.User, c.Password), Restored: d.registries, Logger: d.logger})
 	return v, ring, err
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/leerstroom/leerstroom/internal/seal"
 	"github.com/leerstroom/leerstroom/internal/stream"
 	"github.com/leerstroom/leerstroom/pseudonymize"
+	"github.com/leerstroom/leerstroom/pseudonymize/vault"
 	"github.com/leerstroom/leerstroom/store"
 	"github.com/leerstroom/leerstroom/transform"
 	"github.com/prometheus/client_golang/prometheus"
@@ -43,8 +44,13 @@ func (d *deployment) runStages(ctx context.Context, stages []string, ready func(
 		return err
 	}
 	web := &webStages{deployment: d, registry: registry}
-	if slices.Contains(stages, stageTransform) && slices.Contains(stages, stageServe) {
-		d.restored = new(handover.Handover[*transform.Restored])
+	if slices.Contains(stages, stageServe) {
+		if slices.Contains(stages, stageTransform) {
+			d.restored = new(handover.Handover[*transform.Restored])
+		}
+		if slices.Contains(stages, stagePseudonymize) {
+			d.registries = new(vault.Handover)
+		}
 	}
 	for _, name := range stages {
 		switch name {

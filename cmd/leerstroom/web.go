@@ -121,7 +121,8 @@ func (w *webStages) queryHandler(ctx context.Context, group *errgroup.Group, key
 	if err != nil {
 		return nil, err
 	}
-	resolver, err := pseudonymize.NewResolver(pseudonymize.ResolverConfig{Ring: ring, Vault: vaults, Partitions: d.config.Topics.Partitions, Logger: d.logger})
+	resolver, err := pseudonymize.NewResolver(pseudonymize.ResolverConfig{Ring: ring, Vault: vaults, Partitions: d.config.Topics.Partitions,
+		Patience: handoverPatience, Logger: d.logger})
 	if err != nil {
 		return nil, err
 	}

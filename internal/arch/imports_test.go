@@ -33,7 +33,7 @@ var allowed = map[string][]string{
 	"ingest/…": {"ingest", "ingest/line", "ingest/raw", "internal/answer", "internal/access"},
 
 	"pseudonymize":   {"ingest/raw", "pseudonymize/…", "internal/answer", "internal/column", "internal/deadletter", "internal/stream", "internal/seal"},
-	"pseudonymize/…": {"ingest/line", "ingest/raw", "pseudonymize/…", "internal/answer", "internal/stream", "internal/seal", "internal/column"},
+	"pseudonymize/…": {"ingest/line", "ingest/raw", "pseudonymize/…", "internal/answer", "internal/handover", "internal/stream", "internal/seal", "internal/column"},
 
 	"transform/filter":   {},
 	"transform/filter/…": {"transform/filter"},

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ClickHouse/ch-go"
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
@@ -26,6 +27,8 @@ type deployment struct {
 	client   *stream.Client
 	topic    string
 	conn     driver.Conn
+	native   []ch.Options
+	restored *vault.Handover
 	database string
 }
 
@@ -49,12 +52,13 @@ func deploy(t testing.TB) *deployment {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	return &deployment{ring: loadRing(t), client: client, topic: enginetest.Topic(t, brokers, "registry", 2), conn: conn, database: database}
+	return &deployment{ring: loadRing(t), client: client, topic: enginetest.Topic(t, brokers, "registry", 2), conn: conn,
+		native: vault.NativeOptions(connection.Addresses, connection.User, connection.Password), database: database}
 }
 
 func (d *deployment) vault(t testing.TB) *vault.Vault {
 	t.Helper()
-	v, err := vault.New(vault.Config{Ring: d.ring, Client: d.client, Topic: d.topic, Conn: d.conn, Database: d.database})
+	v, err := vault.New(vault.Config{Ring: d.ring, Client: d.client, Topic: d.topic, Conn: d.conn, Native: d.native, Restored: d.restored, Database: d.database})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,6 +198,58 @@ func TestEveryChangeSurvivesRestart(t *testing.T) {
 	if find(t, p, las("pupil 1")) != "unknown" || find(t, p, eckid("aa")) != "unknown" || find(t, p, las("pupil 2")) == "unknown" {
 		t.Error("an erased learner's aliases are known, or a stranger's are not")
 	}
+}
+
+// TestFollowerBesideTheOwner: a follower that takes in what the owner reads of the
+// table knows what one knows that reads by itself, and has it for itself.
+func TestFollowerBesideTheOwner(t *testing.T) {
+	t.Parallel()
+	d := deploy(t)
+	p := d.open(t, vault.Own)
+	aliases := append(number(40), eckid("aa"), las("new"))
+	must(t, p.Create(t.Context(), number(30), false))
+	must(t, p.Merge(t.Context(), las("pupil 3"), las("pupil 4")))
+	must(t, p.Flush(t.Context()))
+	secret, err := p.Find(las("pupil 1"))
+	must(t, err)
+	_, err = p.Erase(t.Context(), secret.ID, noTokens)
+	must(t, err)
+	_, err = p.ImportRoster(t.Context(), roster([][]vault.Alias{{las("pupil 0"), eckid("aa")}}))
+	must(t, err)
+	must(t, p.Flush(t.Context()))
+	must(t, p.Create(t.Context(), number(35), false)) // in the log only
+	var owner, follower *vault.Partition
+	for follower == nil { // nil when the owner was faster
+		d.restored = new(vault.Handover)
+		shown := make(chan *vault.Partition, 1)
+		go func() {
+			beside, err := d.vault(t).Beside(t.Context(), 1, 10*time.Minute)
+			if err != nil {
+				t.Error(err)
+			}
+			shown <- beside
+		}()
+		owner = d.open(t, vault.Own)
+		follower = <-shown
+		if t.Failed() {
+			t.FailNow()
+		}
+	}
+	alone := d.open(t, vault.Follow)
+	if follower.Offset() != alone.Offset() || follower.State().Learners() != alone.State().Learners() || follower.State().Aliases() != alone.State().Aliases() ||
+		follower.State().Epoch() != alone.State().Epoch() || fmt.Sprint(follower.State().Adopted()) != fmt.Sprint(alone.State().Adopted()) {
+		t.Errorf("beside the owner: offset %d, %d learners, %d aliases; alone: %d, %d, %d", follower.Offset(), follower.State().Learners(),
+			follower.State().Aliases(), alone.Offset(), alone.State().Learners(), alone.State().Aliases())
+	}
+	before := findAll(t, alone, aliases)
+	same(t, "beside the owner", findAll(t, follower, aliases), before)
+	// What the owner does is seen when it is read in the log, not before.
+	must(t, owner.Create(t.Context(), []vault.Alias{las("new")}, false))
+	must(t, owner.Merge(t.Context(), las("pupil 5"), las("pupil 6")))
+	must(t, owner.Reassign(t.Context(), []vault.Reassignment{{Alias: eckid("aa"), Learner: las("pupil 7")}}))
+	same(t, "beside the owner, not synced", findAll(t, follower, aliases), before)
+	must(t, follower.Sync(t.Context()))
+	same(t, "beside the owner, synced", findAll(t, follower, aliases), findAll(t, owner, aliases))
 }
 
 // TestZombieAndSuccessorAgree: two workers believe that a partition is theirs

@@ -36,15 +36,23 @@ func (p *Partition) RekeyAndDie(ctx context.Context) error {
 	return p.rekey(ctx, p.vault.config.Ring.Primary())
 }
 
-// RestoreRows reads rows of one kind as a query of the table returns them.
+// RestoreRows takes in rows of one kind, as the table returns them: a key, a
+// learner and the contents of each.
 func RestoreRows(ring *keyring.Ring, kind uint8, count uint64, packed []byte) error {
-	p := &Partition{sealer: NewSealer(ring), state: NewState()}
-	r := restoring{partition: p, newest: rowGroup{epoch: 1}, begun: true, merged: make(map[Learner]LearnerID)}
+	p := (&Vault{config: Config{Ring: ring}}).partition(0, Follow)
+	p.empty()
+	const head = 32
+	t := newTableRows()
+	for range min(count, 3) {
+		row := tableRow{kind: kind, epoch: 1, version: count, flags: uint8(count)}
+		n := copy(row.key[:], packed)
+		copy(row.learner[:], packed[n:])
+		t.append(row, []byte("12AB00"), packed[min(head, len(packed)):])
+		packed = packed[min(1, len(packed)):]
+	}
 	if kind == rowProgress {
-		return p.restoreProgress(packed, count)
+		return p.take(t)
 	}
-	if err := r.add(&rowGroup{kind: kind, school: "12AB00", epoch: 1, count: count, packed: packed}); err != nil {
-		return err
-	}
-	return r.finish()
+	t.leaveNewest()
+	return p.takeEpoch(t, 1)
 }

@@ -3,10 +3,10 @@ package vault_test
 import (
 	"context"
 	"errors"
+	"net"
+	"slices"
 	"strings"
 	"testing"
-
-	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"github.com/leerstroom/leerstroom/internal/engine/enginetest"
 	"github.com/leerstroom/leerstroom/pseudonymize/vault"
@@ -67,19 +67,26 @@ func TestTableBehindATrimmedLog(t *testing.T) {
 	}
 }
 
-// interrupted calls something once, after the table was read.
-type interrupted struct {
-	driver.Conn
-	then func()
+// interrupted makes a connection that calls something once, after the table was
+// read.
+type interrupted struct{ then func() }
+
+func (d *interrupted) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	c, err := new(net.Dialer).DialContext(ctx, network, address)
+	return &interruptedConn{c, d}, err
 }
 
-func (c *interrupted) Query(ctx context.Context, query string, args ...any) (driver.Rows, error) {
-	rows, err := c.Conn.Query(ctx, query, args...)
+type interruptedConn struct {
+	net.Conn
+	*interrupted
+}
+
+func (c *interruptedConn) Close() error {
 	if then := c.then; then != nil {
 		c.then = nil
 		then()
 	}
-	return rows, err
+	return c.Conn.Close()
 }
 
 // TestLogIsTrimmedWhileItIsOpened: between the table and the log, both change.
@@ -89,9 +96,10 @@ func TestLogIsTrimmedWhileItIsOpened(t *testing.T) {
 	owner := d.open(t, vault.Own)
 	must(t, owner.Create(t.Context(), number(2), true))
 	must(t, owner.Flush(t.Context()))
-	conn, trims := d.conn, 0
+	trims := 0
 	between := *d
-	between.conn = &interrupted{Conn: conn, then: func() {
+	between.native = slices.Clone(d.native)
+	between.native[0].Dialer = &interrupted{then: func() {
 		must(t, owner.Create(t.Context(), number(5), true))
 		must(t, owner.Flush(t.Context()))
 		_, err := d.vault(t).TrimLog(t.Context(), 1)

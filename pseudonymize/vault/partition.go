@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ClickHouse/ch-go"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"github.com/leerstroom/leerstroom/internal/stream"
@@ -18,13 +19,15 @@ import (
 // SchemaRegistry names the form of the messages of `registry`.
 const SchemaRegistry = "registry.v1"
 
-// Config says where the registry lives. The fields down to Conn are needed.
+// Config says where the registry lives. The fields down to Native are needed.
 type Config struct {
 	Ring     *keyring.Ring
 	Client   *stream.Client
 	Topic    string // registry
 	Conn     driver.Conn
-	Database string // empty means leerstroom_vault
+	Native   []ch.Options // of the servers that Conn is to; bulk reads have a connection of their own
+	Restored *Handover    // with who else opens registries in this process; nil = nobody
+	Database string       // empty means leerstroom_vault
 	Logger   *slog.Logger
 
 	// Mint draws a learner's id and salt. Nil draws them at random, and so it must
@@ -46,6 +49,8 @@ func (c *Config) Validate() error {
 		return errors.New("vault: field topic is missing")
 	case c.Conn == nil:
 		return errors.New("vault: field conn is missing")
+	case len(c.Native) == 0:
+		return errors.New("vault: field native is missing")
 	}
 	return nil
 }
@@ -134,8 +139,7 @@ type Partition struct {
 // of its log. ErrKeyset means that the loaded keyset is not the one of this
 // deployment; ErrGap that records are gone which the table does not contain.
 func (v *Vault) Open(ctx context.Context, partition int, mode Mode) (*Partition, error) {
-	p := &Partition{vault: v, number: partition, mode: mode, sealer: NewSealer(v.config.Ring),
-		partition: [2]byte{byte(partition >> 8), byte(partition)}}
+	p := v.partition(partition, mode)
 	err := p.load(ctx)
 	if errors.Is(err, ErrGap) {
 		// Between the two readings the table may have been written and the log been
@@ -148,11 +152,39 @@ func (v *Vault) Open(ctx context.Context, partition int, mode Mode) (*Partition,
 	return p, nil
 }
 
+// Beside opens the registry of a partition to follow it, from what its owner in
+// this process reads of the table. It returns nil when nobody does before patience
+// is over, and when the log was trimmed meanwhile: then Open has to read it.
+func (v *Vault) Beside(ctx context.Context, partition int, patience time.Duration) (*Partition, error) {
+	p := v.partition(partition, Follow)
+	if !v.config.Restored.await(ctx, partition, patience, p) {
+		return nil, nil
+	}
+	if err := p.followLog(ctx); errors.Is(err, ErrGap) {
+		return nil, nil
+	} else if err != nil {
+		return nil, fmt.Errorf("open registry of partition %d: %w", partition, err)
+	}
+	return p, nil
+}
+
+func (v *Vault) partition(number int, mode Mode) *Partition {
+	return &Partition{vault: v, number: number, mode: mode, sealer: NewSealer(v.config.Ring), partition: [2]byte{byte(number >> 8), byte(number)}}
+}
+
 // load reads the table and then the rest of the log.
 func (p *Partition) load(ctx context.Context) error {
 	if err := p.restore(ctx); err != nil {
 		return err
 	}
+	if p.mode == Own {
+		p.vault.config.Restored.offer(p)
+	}
+	return p.followLog(ctx)
+}
+
+// followLog folds the log behind what the table has.
+func (p *Partition) followLog(ctx context.Context) error {
 	first, end, err := p.vault.config.Client.Offsets(ctx, p.vault.config.Topic, p.number)
 	if err != nil {
 		return err
