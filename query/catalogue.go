@@ -95,24 +95,40 @@ func (n *names[T]) at(i uint32) T { return (*n.values.Load())[i] }
 // write to it.
 func (n *names[T]) all() []T { return *n.values.Load() }
 
+// newTexts numbers texts that stand for nothing else.
+func newTexts() *texts {
+	return &texts{newNames(func(_ uint32, name string) string { return name })}
+}
+
+// texts are names that are their own values.
+type texts struct{ *names[string] }
+
+// again returns the number of a name that most often is the one that a number
+// stands for already.
+func (t *texts) again(last uint32, name string) uint32 {
+	if all := t.all(); int(last) < len(all) && all[last] == name {
+		return last
+	}
+	return t.intern(name)
+}
+
 // catalogue holds the domains, and the names of schools and groups.
 type catalogue struct {
 	overall  *domain
 	subjects *names[*domain]
 	goals    *names[*domain]
-	schools  *names[string]
-	groups   *names[string]
+	schools  *texts
+	groups   *texts
 }
 
 func newCatalogue() *catalogue {
-	text := func(_ uint32, name string) string { return name }
 	build := func(i uint32, name string) *domain {
 		return &domain{index: i, name: name, hash: xxhash.Sum64String(name)}
 	}
 	return &catalogue{
 		overall:  &domain{},
 		subjects: newNames(build), goals: newNames(build),
-		schools: newNames(text), groups: newNames(text),
+		schools: newTexts(), groups: newTexts(),
 	}
 }
 

@@ -81,6 +81,9 @@ func (l *learner) grow() *layer {
 	return &l.layers[len(l.layers)-1]
 }
 
+// reserve makes room for the first layers of a learner.
+func (l *learner) reserve(n int) { l.layers = make([]layer, 0, n) }
+
 // meanOf returns the mean of the skill that a layer stands for. No time changes
 // it.
 func (l *learner) meanOf(inner *layer) float64 {

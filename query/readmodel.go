@@ -134,6 +134,7 @@ func (m *ReadModel) applyLearner(rows *transform.SkillRows, first, last int) {
 			return // gone, and never known
 		}
 		l, slot = s.create(token)
+		l.reserve(last - first)
 	}
 	before := groupKey{l.school, l.group}
 	yearGroup := l.yearGroup
@@ -241,8 +242,8 @@ func (m *ReadModel) applyRow(l *learner, rows *transform.SkillRows, i int) {
 	}
 	if position >= l.position {
 		l.position = position
-		l.school = m.catalogue.schools.intern(rows.School[i])
-		l.group = m.catalogue.groups.intern(rows.Group[i])
+		l.school = m.catalogue.schools.again(l.school, rows.School[i])
+		l.group = m.catalogue.groups.again(l.group, rows.Group[i])
 		l.keyEpoch = rows.KeyEpoch[i]
 		l.yearGroup = min(rows.YearGroup[i], yearGroups-1)
 	}

@@ -118,6 +118,15 @@ func (x *layerIndex) add(layers *chunks[layer], i uint32) {
 	x.used++
 }
 
+// reserve makes room for n layers in an empty index.
+func (x *layerIndex) reserve(n int) {
+	size := 256
+	for 4*n > 3*size {
+		size *= 2
+	}
+	x.slots = make([]uint32, size)
+}
+
 func (x *layerIndex) place(layers *chunks[layer], i uint32) {
 	l, mask := layers.at(i), uint64(len(x.slots)-1)
 	slot := hashLayer(l.learner, l.kind, l.key) & mask

@@ -149,16 +149,7 @@ func takeLast(list *[]uint32) (i uint32, ok bool) {
 
 // attach puts the learner of rows [first, last) in, which must not be there.
 func (p *Partition) attach(rows *SkillRows, first, last int) error {
-	for _, kind := range []Layer{LayerOverall, LayerSubject, LayerGoal} {
-		for i := first; i < last; i++ {
-			if rows.Layer[i] == kind {
-				if err := p.restoreLayer(rows, i); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	return nil
+	return p.takeIn(rows, first, last)
 }
 
 // remove takes out a layer that find finds, and closes the gap that it leaves in

@@ -1,10 +1,12 @@
 package transform
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/cespare/xxhash/v2"
 
+	"github.com/leerstroom/leerstroom/internal/answer"
 	"github.com/leerstroom/leerstroom/transform/filter"
 )
 
@@ -15,14 +17,10 @@ func (p *Partition) Restore(restored *Restored) error {
 		panic("transform: Restore needs an empty partition")
 	}
 	p.position = restored.Position
-	for _, kind := range []Layer{LayerOverall, LayerSubject, LayerGoal} {
-		for i, l := range restored.Skills.Layer {
-			if l == kind {
-				if err := p.restoreLayer(&restored.Skills, i); err != nil {
-					return err
-				}
-			}
-		}
+	rows := &restored.Skills
+	p.reserve(rows)
+	if err := p.takeIn(rows, 0, rows.Len()); err != nil {
+		return err
 	}
 	for _, v := range restored.Vacated {
 		p.raiseNewest(v.Learner, v.AnsweredAt)
@@ -35,19 +33,72 @@ func (p *Partition) Restore(restored *Restored) error {
 	return nil
 }
 
-// restoreLayer takes one row in: that of a learner's overall layer first, which
-// also describes the learner, then subjects, then goals.
-func (p *Partition) restoreLayer(rows *SkillRows, i int) error {
-	kind := rows.Layer[i]
-	owner, known := p.byToken[rows.Learner[i]]
-	if known == (kind == LayerOverall) {
-		return fmt.Errorf("restore skills: row %d: want exactly one overall layer per learner", i)
+// reserve makes room in an empty partition.
+func (p *Partition) reserve(rows *SkillRows) {
+	learners := 0
+	for _, kind := range rows.Layer {
+		if kind == LayerOverall {
+			learners++
+		}
+	}
+	p.byToken = make(map[answer.Token]uint32, learners)
+	p.index.reserve(rows.Len() - learners)
+}
+
+// takeIn takes rows [first, last) in, each as soon as the overall layer of its
+// learner is there, which also describes the learner.
+func (p *Partition) takeIn(rows *SkillRows, first, last int) error {
+	r := restoring{partition: p, rows: rows, last: -1}
+	var early []int
+	for i := first; i < last; i++ {
+		done, err := r.layer(i)
+		if err != nil {
+			return err
+		}
+		if !done {
+			early = append(early, i)
+		}
+	}
+	for _, i := range early {
+		if done, err := r.layer(i); err != nil || !done {
+			return errors.Join(err, errLayers(i))
+		}
+	}
+	return nil
+}
+
+func errLayers(row int) error {
+	return fmt.Errorf("restore skills: row %d: want exactly one overall layer per learner", row)
+}
+
+// restoring takes rows of skills in. Those of a learner mostly follow each other.
+type restoring struct {
+	partition *Partition
+	rows      *SkillRows
+	last      int    // row taken in last, -1 = none; and of it:
+	owner     uint32 // learner
+	about     int32  // description
+}
+
+// layer takes one row in; it returns false when that of the learner's overall
+// layer has to come first.
+func (r *restoring) layer(i int) (done bool, err error) {
+	p, rows, kind := r.partition, r.rows, r.rows.Layer[i]
+	owner, known := r.owner, r.last >= 0 && rows.Learner[i] == rows.Learner[r.last]
+	if !known {
+		owner, known = p.byToken[rows.Learner[i]]
+	}
+	if kind != LayerOverall && !known {
+		return false, nil
+	}
+	if kind == LayerOverall && known {
+		return false, errLayers(i)
 	}
 	var number uint32
 	switch kind {
 	case LayerOverall:
-		owner = p.learnerOf(rows.Learner[i])
-		number = p.restoreLearner(owner, rows, i)
+		owner = p.addLearner(rows.Learner[i])
+		number = p.learners.at(owner).overall
 	case LayerSubject:
 		number = p.layerOf(owner, kind, p.catalog.Subject(rows.Key[i]))
 	case LayerGoal:
@@ -59,12 +110,23 @@ func (p *Partition) restoreLayer(rows *SkillRows, i int) error {
 			l.subject, l.parent = subject, parent
 		}
 	}
+	if r.last < 0 || !sameDescription(rows, i, r.last) {
+		r.about = p.descriptionOf(rows, i)
+	}
+	if kind == LayerOverall {
+		r.learner(owner, i)
+	}
 	l := p.layers.at(number)
 	l.Gaussian = filter.Gaussian{Mean: rows.Mean[i], Variance: rows.Variance[i]}
 	l.Counters = filter.Counters{Answers: rows.Answers[i], Last: rows.LastScore[i], Slow: rows.SlowMean[i], Fast: rows.FastMean[i], LastAtMs: rows.LastAt[i]}
 	l.position = rows.Position[i]
-	l.about = p.descriptionOf(rows, i)
-	return nil
+	l.about = r.about
+	r.last, r.owner = i, owner
+	return true, nil
+}
+
+func sameDescription(rows *SkillRows, i, j int) bool {
+	return rows.School[i] == rows.School[j] && rows.Group[i] == rows.Group[j] && rows.KeyEpoch[i] == rows.KeyEpoch[j] && rows.YearGroup[i] == rows.YearGroup[j]
 }
 
 func (p *Partition) descriptionOf(rows *SkillRows, i int) int32 {
@@ -76,12 +138,12 @@ func (p *Partition) descriptionOf(rows *SkillRows, i int) int32 {
 	})
 }
 
-func (p *Partition) restoreLearner(owner uint32, rows *SkillRows, i int) (overall uint32) {
-	l := p.learners.at(owner)
-	l.newest = rows.LastAt[i]
-	l.about = p.descriptionOf(rows, i)
-	l.recents = uint8(copy(l.recent[:], rows.Recent[i]))
-	return l.overall
+// learner takes in what the row of an overall layer says of its learner.
+func (r *restoring) learner(owner uint32, i int) {
+	l := r.partition.learners.at(owner)
+	l.newest = r.rows.LastAt[i]
+	l.about = r.about
+	l.recents = uint8(copy(l.recent[:], r.rows.Recent[i]))
 }
 
 func (p *Partition) restoreSum(rows *ItemSumRows, i int) error {

@@ -153,6 +153,11 @@ func (p *Partition) learnerOf(token answer.Token) uint32 {
 	if i, ok := p.byToken[token]; ok {
 		return i
 	}
+	return p.addLearner(token)
+}
+
+// addLearner adds the learner of a token that has none, with its overall layer.
+func (p *Partition) addLearner(token answer.Token) uint32 {
 	i, vacant := takeLast(&p.vacant.learners)
 	if !vacant {
 		i, _ = p.learners.add()

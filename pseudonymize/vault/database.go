@@ -18,8 +18,6 @@ const (
 	rowTombstone byte = 4
 )
 
-const saltSealed = sealOverhead + 16 // bytes of a sealed salt
-
 // progress is the sealed content of the progress row.
 type progress struct {
 	epoch               uint32
