@@ -18,6 +18,16 @@ func TestForgets(t *testing.T) {
 			LastAt: []int64{1}, FastMean: []float64{1}, SlowMean: []float64{1}, LastScore: []float64{1}, Position: []answer.Position{position}, Recent: [][]uint64{nil}}
 	}
 	m := NewReadModel(Config{Partitions: 1})
+	early := row(transform.LayerGoal, "optellen", 2, 2) // as a store may have it
+	early.Subject[0] = "rekenen"
+	m.ApplySkills(early)
+	m.ApplySkills(row(transform.LayerSubject, "rekenen", 2, 2))
+	m.ApplySkills(row(transform.LayerOverall, "", 2, 2))
+	if s, ok := m.Standing(token); !ok || len(s.Percentiles) != 3 || s.Percentiles[0].Layer != transform.LayerOverall || s.Percentiles[0].Skill != 1 ||
+		s.Percentiles[1].Layer != transform.LayerSubject || s.Percentiles[2].Layer != transform.LayerGoal || s.Percentiles[2].Skill != 3 {
+		t.Fatalf("overall layer last: Standing = %+v, %v, want it first and every sum of three layers", s, ok)
+	}
+	m.Forget([]transform.Departed{{Learner: token, Position: 3}})
 	m.ApplySkills(row(transform.LayerOverall, "", 2, 5))
 	m.ApplySkills(row(transform.LayerSubject, "rekenen", 2, 5))
 	m.ApplySkills(row(transform.LayerSubject, "rekenen", 0, 4))

@@ -102,7 +102,8 @@ func NewReadModel(config Config) *ReadModel {
 }
 
 // ApplySkills puts the states of a message or of a checkpoint into the model.
-// What is older than what is there is passed over. The rows are not kept.
+// What is older than what is there is passed over. The rows are not kept. They may
+// come in any order; what is about one learner is cheaper when it stands together.
 func (m *ReadModel) ApplySkills(rows *transform.SkillRows) {
 	for first := 0; first < rows.Len(); {
 		last := first + 1
@@ -222,6 +223,11 @@ func (m *ReadModel) applyRow(l *learner, rows *transform.SkillRows, i int) {
 	target := l.find(kind, key)
 	if target == nil {
 		target = l.grow()
+		if kind == transform.LayerOverall { // rows of a store come in any order
+			first := &l.layers[0]
+			*target, target = *first, first
+		}
+		*target = layer{}
 		target.kind, target.key, target.at.bin = kind, key, unplaced
 	} else if position <= target.position {
 		return
