@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -36,6 +37,9 @@ type Client struct {
 	transport *kafka.Transport
 	stop      context.CancelFunc
 	config    Config
+
+	mu    sync.Mutex
+	asked time.Time // when somebody last asked for the leaders
 }
 
 // NewClient makes a client. It connects when first used.
@@ -91,6 +95,9 @@ func (c *Client) Produce(ctx context.Context, topic string, partition int, messa
 		if permanent(err) {
 			return 0, fmt.Errorf("produce to %s/%d: %w", topic, partition, err)
 		}
+		if ledElsewhere(err) {
+			c.askForLeaders()
+		}
 		c.config.Logger.WarnContext(ctx, "kafka produce failed, trying again", "topic", topic, "partition", partition, "error", err)
 		if !pause.wait(ctx) {
 			return 0, fmt.Errorf("produce to %s/%d: %w (last error: %w)", topic, partition, context.Cause(ctx), err)
@@ -138,7 +145,7 @@ func (c *Client) Fetch(ctx context.Context, topic string, partition int, offset 
 	// kafka-go takes 0 for "not set" and would wait for ten seconds.
 	maxWait = max(maxWait, time.Millisecond)
 	var response *kafka.FetchResponse
-	err := whileMoving(ctx, func() (err error) {
+	err := c.whileMoving(ctx, func() (err error) {
 		response, err = c.kafka.Fetch(ctx, &kafka.FetchRequest{
 			Topic: topic, Partition: partition, Offset: offset, MinBytes: 1, MaxBytes: maxFetchBytes, MaxWait: maxWait,
 		})
@@ -218,7 +225,7 @@ func closeBytes(b kafka.Bytes) {
 
 // Offsets returns the first offset of a partition and the one after its last.
 func (c *Client) Offsets(ctx context.Context, topic string, partition int) (first, end int64, err error) {
-	err = whileMoving(ctx, func() error {
+	err = c.whileMoving(ctx, func() error {
 		first, end, err = c.listOffsets(ctx, topic, partition)
 		return err
 	})
@@ -248,14 +255,39 @@ const moving = 10 * time.Second
 
 // whileMoving repeats a request while the broker says that the partition is led
 // elsewhere.
-func whileMoving(ctx context.Context, request func() error) error {
+func (c *Client) whileMoving(ctx context.Context, request func() error) error {
 	pause, began := newBackoff(20*time.Millisecond, 500*time.Millisecond), time.Now()
 	for {
 		err := request()
-		led := !errors.Is(err, kafka.NotLeaderForPartition) && !errors.Is(err, kafka.LeaderNotAvailable) && !errors.Is(err, kafka.UnknownTopicOrPartition)
-		if led || time.Since(began) > moving || !pause.wait(ctx) {
+		if !ledElsewhere(err) || time.Since(began) > moving {
 			return err
 		}
+		c.askForLeaders()
+		if !pause.wait(ctx) {
+			return err
+		}
+	}
+}
+
+// ledElsewhere tells whether an error says that the broker asked is not the
+// leader, or not yet.
+func ledElsewhere(err error) bool {
+	return errors.Is(err, kafka.NotLeaderForPartition) || errors.Is(err, kafka.LeaderNotAvailable) || errors.Is(err, kafka.UnknownTopicOrPartition)
+}
+
+// askPeriod bounds how often leaders are asked for because somebody was refused:
+// many partitions move together when a broker goes.
+const askPeriod = 250 * time.Millisecond
+
+// askForLeaders makes the requests that follow learn anew who leads what. The
+// transport asks every few seconds only, and at once when it has no connections.
+// Requests under way keep theirs.
+func (c *Client) askForLeaders() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if time.Since(c.asked) >= askPeriod {
+		c.asked = time.Now()
+		c.transport.CloseIdleConnections()
 	}
 }
 

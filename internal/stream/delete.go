@@ -76,7 +76,7 @@ func (r *deleteRecordsRequest) Broker(cluster protocol.Cluster) (protocol.Broker
 func (c *Client) DeleteRecords(ctx context.Context, topic string, partition int, before int64) error {
 	request := &deleteRecordsRequest{TimeoutMs: int32(c.kafka.Timeout.Milliseconds()),
 		Topics: []deleteRecordsTopic{{Name: topic, Partitions: []deleteRecordsPartition{{Partition: int32(partition), Offset: before}}}}}
-	err := whileMoving(ctx, func() error {
+	err := c.whileMoving(ctx, func() error {
 		ctx, cancel := context.WithTimeout(ctx, c.kafka.Timeout)
 		defer cancel()
 		reply, err := c.transport.RoundTrip(ctx, c.kafka.Addr, request)
