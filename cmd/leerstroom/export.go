@@ -25,7 +25,9 @@ func newExportDifficultyCommand() *cobra.Command {
 		Long: fmt.Sprintf(`Writes a new directory below DIR with a Parquet file (difficulty, standard error
 and counts per exercise), a data dictionary in Dutch and English, a manifest and
 checksums. An exercise is left out unless at least %d learners of at least %d schools
-have answered it; proportions are capped at %.0f and %.0f %%.`,
+have answered it; proportions are capped at %.0f and %.0f %%. A row stays as in the release
+before until as many learners of as many schools are new to the exercise. Make one
+release at a time.`,
 			export.MinLearners, export.MinSchools, 100*export.Cap, 100*(1-export.Cap)),
 		Example: `  leerstroom export difficulty --out exports --data data`,
 		Args:    arguments(cobra.NoArgs),

@@ -49,7 +49,8 @@ const readmeEnglish = `# Difficulty of exercises
 
 One row per exercise (` + "`difficulty.parquet`" + `). Anonymous aggregates, class A: an exercise is in it only
 when at least 10 learners of at least 3 schools have answered it; proportions below 0.05 are shown as
-0.05, those above 0.95 as 0.95. Releases must not be combined to learn about single learners.
+0.05, those above 0.95 as 0.95. A row stays as it was in the release before until at least 10 learners of
+at least 3 schools are new to the exercise. Releases must not be combined to learn about single learners.
 
 ` + "`manifest.json`" + ` says what the release was made of; check the files with ` + "`sha256sum -c SHA256SUMS`" + `.
 
@@ -61,7 +62,8 @@ const readmeDutch = `# Moeilijkheid van opgaven
 
 Eén rij per opgave (` + "`difficulty.parquet`" + `). Anonieme aggregaten, klasse A: een opgave staat er alleen in
 als ten minste 10 leerlingen van ten minste 3 scholen haar hebben beantwoord; proporties onder 0,05 worden
-getoond als 0,05, die boven 0,95 als 0,95. Leveringen mogen niet worden gecombineerd om iets over
+getoond als 0,05, die boven 0,95 als 0,95. Een rij blijft zoals in de vorige levering totdat ten minste 10
+leerlingen van ten minste 3 scholen nieuw zijn voor de opgave. Leveringen mogen niet worden gecombineerd om iets over
 afzonderlijke leerlingen te weten te komen.
 
 ` + "`manifest.json`" + ` zegt waarvan de levering is gemaakt; controleer de bestanden met ` + "`sha256sum -c SHA256SUMS`" + `.

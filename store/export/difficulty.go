@@ -5,7 +5,8 @@
 // Invariants:
 //   - Nothing about a single learner: an exercise is left out unless enough
 //     learners of enough schools have answered it; proportions near 0 and 1 are
-//     capped; estimates are rounded to less than their error.
+//     capped; estimates are rounded to less than their error. Two releases differ
+//     about an exercise only when enough learners are new to it.
 //   - Files hold nothing that says more than their rows: bounds are those of the
 //     rows, the order is that of their keys, and there are no filters. (Leaving
 //     out the bounds makes parquet-go write bounds of zero, by which readers
@@ -36,9 +37,10 @@ const (
 )
 
 const (
-	decimals          = 1000 // estimates are rounded to 1/decimals
-	maxRowsInRowGroup = 100_000
-	schemaDifficulty  = "difficulty.v1"
+	decimals           = 1000 // estimates are rounded to 1/decimals
+	maxRowsInRowGroup  = 100_000
+	maxDictionaryBytes = 1 << 20 // of a column in a row group; beyond, its texts are written out
+	schemaDifficulty   = "difficulty.v1"
 )
 
 // Difficulty is one row: one exercise (opgave).
@@ -72,8 +74,10 @@ var difficultyFields = []Field{
 }
 
 // WriteDifficulty writes a release of the difficulty of every exercise that
-// enough learners of enough schools have answered. It makes a new directory
-// below out, named after the moment, and returns it.
+// enough learners of enough schools have answered. A row is that of the release
+// before unless as many are new since. It makes a new directory below out, named
+// after the moment, and returns it. Releases of one store are made one after the
+// other.
 func WriteDifficulty(ctx context.Context, s *store.Store, out string, created time.Time) (directory string, err error) {
 	r, err := begin(out, "difficulty", created)
 	if err != nil {
@@ -105,16 +109,12 @@ func WriteDifficulty(ctx context.Context, s *store.Store, out string, created ti
 // writeDifficulties writes the Parquet file. It returns the number of rows and
 // the newest version of the item snapshot among them.
 func writeDifficulties(ctx context.Context, s *store.Store, w io.Writer, dictionary string) (rows int, version uint64, err error) {
-	options := []parquet.WriterOption{
-		parquet.MaxRowsPerRowGroup(maxRowsInRowGroup), parquet.DictionaryMaxBytes(1 << 20), parquet.Compression(&zstd.Codec{}),
-		parquet.CreatedBy("leerstroom", schemaDifficulty, ""),
-		parquet.KeyValueMetadata("schema", schemaDifficulty), parquet.KeyValueMetadata("class", "A"), parquet.KeyValueMetadata("label", "anonymous"),
-		parquet.KeyValueMetadata("min_learners", strconv.Itoa(MinLearners)), parquet.KeyValueMetadata("min_schools", strconv.Itoa(MinSchools)),
-		parquet.KeyValueMetadata("cap", strconv.FormatFloat(Cap, 'g', -1, 64)), parquet.KeyValueMetadata("dictionary_sha256", dictionary),
+	if err := s.TellItems(ctx, MinLearners, MinSchools); err != nil {
+		return 0, 0, err
 	}
-	file := parquet.NewGenericWriter[Difficulty](w, options...)
+	file := newDifficultyFile(w, dictionary)
 	var block []Difficulty
-	err = s.ItemStatistics(ctx, MinLearners, MinSchools, func(items []store.ItemStatistic) error {
+	err = s.ToldItems(ctx, func(items []store.ItemStatistic) error {
 		block = block[:0]
 		for i := range items {
 			block = append(block, difficultyOf(&items[i]))
@@ -131,6 +131,17 @@ func writeDifficulties(ctx context.Context, s *store.Store, w io.Writer, diction
 		return 0, 0, fmt.Errorf("finish parquet: %w", err)
 	}
 	return rows, version, nil
+}
+
+// newDifficultyFile begins a Parquet file. dictionary is the SHA-256 of the data
+// dictionary beside it.
+func newDifficultyFile(w io.Writer, dictionary string) *parquet.GenericWriter[Difficulty] {
+	return parquet.NewGenericWriter[Difficulty](w,
+		parquet.MaxRowsPerRowGroup(maxRowsInRowGroup), parquet.DictionaryMaxBytes(maxDictionaryBytes), parquet.Compression(&zstd.Codec{}),
+		parquet.CreatedBy("leerstroom", schemaDifficulty, ""),
+		parquet.KeyValueMetadata("schema", schemaDifficulty), parquet.KeyValueMetadata("class", "A"), parquet.KeyValueMetadata("label", "anonymous"),
+		parquet.KeyValueMetadata("min_learners", strconv.Itoa(MinLearners)), parquet.KeyValueMetadata("min_schools", strconv.Itoa(MinSchools)),
+		parquet.KeyValueMetadata("cap", strconv.FormatFloat(Cap, 'g', -1, 64)), parquet.KeyValueMetadata("dictionary_sha256", dictionary))
 }
 
 func difficultyOf(s *store.ItemStatistic) Difficulty {
