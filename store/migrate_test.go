@@ -100,8 +100,8 @@ func TestMigrateTogether(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := testStore{db: db, connection: connection}
-	if n := s.number(t, "SELECT max(version_id) FROM "+s.table("schema_versions")); n != 6 {
-		t.Errorf("version %d, want 6", n)
+	if n := s.number(t, "SELECT max(version_id) FROM "+s.table("schema_versions")); n != 7 {
+		t.Errorf("version %d, want 7", n)
 	}
 	silent := s.number(t, "SELECT count() FROM system.columns AS c INNER JOIN system.tables AS t ON t.database = c.database AND t.name = c.table"+
 		" WHERE c.database = '"+database+"' AND c.comment = '' AND t.engine LIKE '%MergeTree' AND c.table != 'schema_versions'")
