@@ -1,10 +1,6 @@
 package store
 
-import (
-	"time"
-
-	"github.com/leerstroom/leerstroom/transform"
-)
+import "time"
 
 // batch is what is written together: rows of the archive, states, and the
 // checkpoints that say that both are complete up to a position. Its buffers are
@@ -18,7 +14,7 @@ type batch struct {
 	adoptions   *adoptionsBlock
 	skills      *skillsBlock
 	progress    *progressBlock
-	waiting     []*transform.Checkpoint // whose progress is in this batch
+	waiting     []func(error) // Durable of the checkpoints whose progress is in this batch
 
 	epoch    uint64        // of the writer when the batch was begun
 	begun    time.Time     // zero while it is empty

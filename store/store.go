@@ -31,7 +31,7 @@ type Config struct {
 	// the replica it reads from to have caught up.
 	Replicated bool
 
-	MaxRows  int           // rows of one insert; 0 means 200,000
+	MaxRows  int           // rows of one insert; 0 means 131,072
 	MaxDelay time.Duration // longest time that rows wait for more while the server keeps up; 0 means 500 ms
 	Batches  int           // batches held in memory before writers have to wait; 0 means 4
 	InFlight int           // of these, archived at the same time; 0 means 2
@@ -48,7 +48,7 @@ const DefaultDatabase = "leerstroom"
 
 func (c *Config) complete() {
 	c.Database = orDefault(c.Database, DefaultDatabase)
-	c.MaxRows = orDefault(c.MaxRows, 200_000)
+	c.MaxRows = orDefault(c.MaxRows, 131_072)
 	c.MaxDelay = orDefault(c.MaxDelay, 500*time.Millisecond)
 	c.Batches = orDefault(c.Batches, 4)
 	c.InFlight = orDefault(c.InFlight, 2)

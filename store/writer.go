@@ -49,7 +49,7 @@ type writer struct {
 	sealing  sync.WaitGroup // the goroutine that seals by age
 	stopping chan struct{}  // closed to stop it
 	working  sync.WaitGroup // archive and commit
-	sorters  sync.Pool      // of *sorter
+	sorters  chan *sorter   // idle ones, one for each batch that is archived at the same time
 	stats    writerStats
 }
 
@@ -80,8 +80,11 @@ func newWriter(config *Config, pool *pool) *writer {
 	w := &writer{
 		config: config, pool: pool, joined: make(map[int]uint64), stopping: make(chan struct{}),
 		free: make(chan *batch, config.Batches), sealed: make(chan *batch, config.Batches), commits: make(chan *batch, config.Batches),
+		sorters: make(chan *sorter, config.InFlight),
 	}
-	w.sorters.New = func() any { return new(sorter) }
+	for range config.InFlight {
+		w.sorters <- new(sorter)
+	}
 	w.ctx, w.giveUp = context.WithCancel(context.Background())
 	for range config.Batches {
 		w.free <- newBatch(config.Database)
@@ -247,9 +250,9 @@ func (w *writer) archiveBatches() {
 	for b := range w.sealed {
 		w.commits <- b
 		inserting.Go(func() error {
-			sorter := w.sorters.Get().(*sorter)
+			sorter := <-w.sorters
 			b.answers.sort(sorter)
-			w.sorters.Put(sorter)
+			w.sorters <- sorter
 			b.failure = w.insertAll(b, &b.answers.block, &b.testResults.block, &b.ledger.block, &b.adoptions.block)
 			close(b.archived)
 			return nil
@@ -280,8 +283,8 @@ func (w *writer) commitBatches() {
 			w.stats.testResults.Add(int64(b.testResults.rows()))
 			w.stats.skills.Add(int64(b.skills.rows()))
 		}
-		for _, c := range b.waiting {
-			c.Durable(err)
+		for _, durable := range b.waiting {
+			durable(err)
 		}
 		w.mu.Lock()
 		w.underWay--
@@ -374,7 +377,7 @@ func (s *Store) Checkpoint(ctx context.Context, c *transform.Checkpoint) error {
 		b.skills.append(c.Partition, rows, first, last)
 		if last == rows.Len() {
 			b.progress.append(c)
-			b.waiting = append(b.waiting, c)
+			b.waiting = append(b.waiting, c.Durable)
 			if c.Urgent {
 				s.writer.seal()
 			}

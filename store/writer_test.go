@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/leerstroom/leerstroom/internal/answer"
@@ -42,9 +43,17 @@ func TestRestoreReturnsWhatWasWritten(t *testing.T) {
 			Counts: [][]int64{{2, 3}, nil}, Position: []answer.Position{position, position}},
 		Adoptions: []transform.Adoption{{Position: 0, Version: 7, Generation: 3}},
 	}
+	var skills transform.SkillRows
+	var sums transform.ItemSumRows
+	skills.AppendRange(&checkpoint.Skills, 0, checkpoint.Skills.Len())
+	for i, ring := range skills.Recent {
+		skills.Recent[i] = slices.Clone(ring)
+	}
+	sums.AppendRange(&checkpoint.Sums, 0, checkpoint.Sums.Len())
 	if err := s.Checkpoint(ctx, checkpoint); err != nil {
 		t.Fatal(err)
 	}
+	overwrite(checkpoint)
 	if err := <-outcome; err != nil {
 		t.Fatal(err)
 	}
@@ -55,14 +64,32 @@ func TestRestoreReturnsWhatWasWritten(t *testing.T) {
 	if restored.Position != position || restored.RawOffset != 0 || restored.AnswersOffset != 5 || restored.SkillsOffset != 6 || restored.SnapshotVersion != 7 {
 		t.Errorf("Restore = %+v, want the progress of the checkpoint", restored)
 	}
-	if !reflect.DeepEqual(restored.Sums, checkpoint.Sums) {
-		t.Errorf("Restore sums = %+v, want %+v", restored.Sums, checkpoint.Sums)
+	if !reflect.DeepEqual(restored.Sums, sums) {
+		t.Errorf("Restore sums = %+v, want %+v", restored.Sums, sums)
 	}
-	sameSkills(t, &restored.Skills, &checkpoint.Skills)
+	sameSkills(t, &restored.Skills, &skills)
 	other, err := s.Restore(ctx, 1)
 	if err != nil || other.RawOffset != -1 || other.Skills.Len() != 0 || other.Sums.Len() != 0 {
 		t.Errorf("Restore of another partition = %+v, %v, want nothing", other, err)
 	}
+}
+
+// overwrite does to a checkpoint what its owner may do once it was taken over.
+func overwrite(c *transform.Checkpoint) {
+	for i := range c.Skills.Len() {
+		c.Skills.Learner[i], c.Skills.Key[i], c.Skills.Mean[i], c.Skills.Position[i] = answer.Token{}, "overwritten", -1, 0
+		clear(c.Skills.Recent[i])
+	}
+	for i := range c.Sums.Len() {
+		c.Sums.Key[i], c.Sums.Gradient[i], c.Sums.Position[i] = "overwritten", 0, 0
+	}
+	for i := range c.Norms.Len() {
+		c.Norms.Key[i] = "overwritten"
+		clear(c.Norms.Bins[i])
+		clear(c.Norms.Counts[i])
+	}
+	clear(c.Adoptions)
+	c.Reset()
 }
 
 type skillKey struct {

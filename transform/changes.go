@@ -141,9 +141,9 @@ func (p *Partition) appendSum(dst *ItemSumRows, component Component, s *sum) {
 // since it was called last. The memory is the checkpoint's own.
 func (p *Partition) Checkpoint(checkpoint *Checkpoint) {
 	checkpoint.Position = p.position
-	rings := make([]uint64, 0, p.dirtyRings())
+	checkpoint.rings = grown(checkpoint.rings[:0], p.dirtyRings())
 	checkpoint.Skills.grow(len(p.dirtyLayers))
-	p.appendLayers(&checkpoint.Skills, p.dirtyLayers, &rings)
+	p.appendLayers(&checkpoint.Skills, p.dirtyLayers, &checkpoint.rings)
 	for _, number := range p.dirtyLayers {
 		p.layers.at(number).dirty = false
 	}

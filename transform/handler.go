@@ -55,8 +55,6 @@ type run struct {
 	moved   bool      // whether anything has moved since
 	amended time.Time // when tokens departed last whose rows may be on the disk, zero = none
 
-	sums       ItemSumRows
-	sumsOut    []byte
 	firsts     int // first answers that no message of `item-sums` holds, and since when
 	firstsFrom time.Time
 	sumsSent   answer.Position // of the last message of `item-sums` …
@@ -243,15 +241,13 @@ func (r *run) handedOverIsDurable() bool {
 
 // checkpoint hands over what has changed.
 func (r *run) checkpoint(ctx context.Context, now time.Time, urgent bool) error {
-	c := &Checkpoint{
-		Partition:       r.partition,
-		Generation:      r.assignment.Generation,
-		AnswersOffset:   r.answersOffset,
-		SkillsOffset:    r.skillsOffset,
-		SnapshotVersion: r.version,
-		Adoptions:       r.adoptions,
-		Urgent:          urgent,
-	}
+	w := r.stage.take()
+	defer r.stage.put(w)
+	c := &w.checkpoint
+	c.Reset()
+	c.Partition, c.Generation = r.partition, r.assignment.Generation
+	c.AnswersOffset, c.SkillsOffset, c.SnapshotVersion = r.answersOffset, r.skillsOffset, r.version
+	c.Adoptions, c.Urgent = r.adoptions, urgent
 	if r.state.NormsDue() || due(now, r.norms, r.config.NormInterval) {
 		r.state.TakeNorms(&c.Norms)
 		r.norms, r.moved = now, false
@@ -303,13 +299,15 @@ func (r *run) sendSums(ctx context.Context, now time.Time, idle bool) error {
 	if !(r.firsts > 0 && waited) && !told {
 		return nil
 	}
-	r.sums.Reset()
-	r.state.TakeSums(&r.sums)
-	out, err := r.stage.encodeSums(r.sumsOut[:0], &r.sums)
+	w := r.stage.take()
+	defer r.stage.put(w)
+	w.sums.Reset()
+	r.state.TakeSums(&w.sums)
+	out, err := w.encoder.AppendSums(w.out[:0], &w.sums)
 	if err != nil {
 		return fmt.Errorf("send sums of partition %d: %w", r.partition, err)
 	}
-	r.sumsOut = out
+	w.out = out
 	said := int64(-1)
 	if any {
 		said = int64(durable)
@@ -326,10 +324,4 @@ func (r *run) sendSums(ctx context.Context, now time.Time, idle bool) error {
 	}
 	r.firsts, r.sumsSent, r.sumsTold = 0, r.position, durable
 	return nil
-}
-
-func (s *Stage) encodeSums(dst []byte, rows *ItemSumRows) ([]byte, error) {
-	w := s.take()
-	defer s.put(w)
-	return w.encoder.AppendSums(dst, rows)
 }

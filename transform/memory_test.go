@@ -152,6 +152,7 @@ func (m *memory) Checkpoint(_ context.Context, c *transform.Checkpoint) error {
 	if err := m.called(); err != nil {
 		return err
 	}
+	c = copied(c)
 	m.queue = append(m.queue, func(m *memory) { m.putAdoptions(c) }, func(m *memory) { m.putSums(c) }, func(m *memory) { m.putNorms(c) })
 	for first := 0; first < c.Skills.Len(); {
 		begin, end := first, first+1
@@ -171,6 +172,22 @@ func (m *memory) Checkpoint(_ context.Context, c *transform.Checkpoint) error {
 		next(m)
 	}
 	return nil
+}
+
+// copied returns a checkpoint that shares no memory with the original.
+func copied(c *transform.Checkpoint) *transform.Checkpoint {
+	own := transform.Checkpoint{Partition: c.Partition, Generation: c.Generation, Position: c.Position, AnswersOffset: c.AnswersOffset,
+		SkillsOffset: c.SkillsOffset, SnapshotVersion: c.SnapshotVersion, Adoptions: slices.Clone(c.Adoptions), Durable: c.Durable, Urgent: c.Urgent}
+	own.Skills.AppendRange(&c.Skills, 0, c.Skills.Len())
+	for i, ring := range own.Skills.Recent {
+		own.Skills.Recent[i] = slices.Clone(ring)
+	}
+	own.Sums.AppendRange(&c.Sums, 0, c.Sums.Len())
+	own.Norms.AppendRange(&c.Norms, 0, c.Norms.Len())
+	for i := range own.Norms.Bins {
+		own.Norms.Bins[i], own.Norms.Counts[i] = slices.Clone(own.Norms.Bins[i]), slices.Clone(own.Norms.Counts[i])
+	}
+	return &own
 }
 
 func (m *memory) putAdoptions(c *transform.Checkpoint) {

@@ -15,9 +15,18 @@ type pending struct {
 	generations []*pendingIDs // oldest first; one per checkpoint under way
 }
 
-// pendingMemory holds generations that were released, of all partitions: a
-// partition needs most of them only while it is behind.
-var pendingMemory = sync.Pool{New: func() any { return new(pendingIDs) }}
+// Memory of keys that were released, of all partitions: a partition needs most of
+// it only while it is behind. The keys lie in chunks, so that memory is what the
+// keys need, and none is left behind when they grow.
+var (
+	pendingMemory = sync.Pool{New: func() any { return new(pendingIDs) }}
+	pendingChunks = sync.Pool{New: func() any { return new(pendingChunk) }}
+)
+
+// pendingChunk is 16 KiB of keys.
+type pendingChunk [1 << pendingChunkBits]pendingKey
+
+const pendingChunkBits = 10
 
 // pendingKey is the primary key of a row in its archive: event id, learner
 // (who belongs to one school) and moment. A publisher may call an answer and a
@@ -37,7 +46,8 @@ func pendingKeyOf(id *answer.EventID, learner answer.Token, moment int64) (k pen
 // pendingIDs are the keys between two checkpoints.
 type pendingIDs struct {
 	last    answer.Position // of the newest row
-	ids     []pendingKey
+	chunks  []*pendingChunk // of the ids
+	n       int             // ids
 	starts  []segment
 	slots   []uint32 // id index + 1, open addressing by the id's first bytes
 	indexed int      // ids that the slots know
@@ -58,16 +68,25 @@ func (p *pending) add(d *delivered) {
 		p.cut()
 	}
 	g := p.generations[len(p.generations)-1]
-	g.starts = append(g.starts, segment{first: len(g.ids), position: d.position(0)})
+	g.starts = append(g.starts, segment{first: g.n, position: d.position(0)})
 	for row := range d.rows {
-		g.ids = append(g.ids, pendingKeyOf(&d.id[row], d.learner.At(row), d.moment[row]))
+		if g.n == len(g.chunks)<<pendingChunkBits {
+			g.chunks = append(g.chunks, pendingChunks.Get().(*pendingChunk))
+		}
+		*g.id(g.n) = pendingKeyOf(&d.id[row], d.learner.At(row), d.moment[row])
+		g.n++
 	}
 	g.last = d.position(d.rows - 1)
 }
 
+// id returns where an id is.
+func (g *pendingIDs) id(i int) *pendingKey {
+	return &g.chunks[i>>pendingChunkBits][i&(1<<pendingChunkBits-1)]
+}
+
 // cut begins a new generation: what was added so far belongs to a checkpoint.
 func (p *pending) cut() {
-	if n := len(p.generations); n > 0 && len(p.generations[n-1].ids) == 0 {
+	if n := len(p.generations); n > 0 && p.generations[n-1].n == 0 {
 		return
 	}
 	p.generations = append(p.generations, pendingMemory.Get().(*pendingIDs))
@@ -76,28 +95,26 @@ func (p *pending) cut() {
 // release forgets the rows up to a position, which have become durable.
 func (p *pending) release(durable answer.Position) {
 	n := 0
-	for n < len(p.generations) && len(p.generations[n].ids) > 0 && p.generations[n].last <= durable {
+	for n < len(p.generations) && p.generations[n].n > 0 && p.generations[n].last <= durable {
 		n++
 	}
 	for _, g := range p.generations[:n] {
-		if cap(g.ids) <= keepPending {
-			g.reset()
-			pendingMemory.Put(g)
-		}
+		g.reset()
+		pendingMemory.Put(g)
 	}
 	rest := copy(p.generations, p.generations[n:])
 	clear(p.generations[rest:])
 	p.generations = p.generations[:rest]
 }
 
-// keepPending is the number of ids whose memory is kept for another checkpoint.
-const keepPending = 1 << 17
+// keepPendingSlots is the number of slots that are kept for another checkpoint.
+const keepPendingSlots = 1 << 14
 
 // rows returns how many rows are remembered.
 func (p *pending) rows() int {
 	n := 0
 	for _, g := range p.generations {
-		n += len(g.ids)
+		n += g.n
 	}
 	return n
 }
@@ -113,7 +130,14 @@ func (p *pending) earliest(key pendingKey) (answer.Position, bool) {
 }
 
 func (g *pendingIDs) reset() {
-	g.ids, g.starts, g.indexed = g.ids[:0], g.starts[:0], 0
+	for _, c := range g.chunks {
+		pendingChunks.Put(c)
+	}
+	clear(g.chunks)
+	g.chunks, g.n, g.starts, g.indexed = g.chunks[:0], 0, g.starts[:0], 0
+	if len(g.slots) > keepPendingSlots {
+		g.slots = nil
+	}
 	clear(g.slots)
 }
 
@@ -124,7 +148,7 @@ func (g *pendingIDs) earliest(id pendingKey) (answer.Position, bool) {
 	}
 	mask := uint64(len(g.slots) - 1)
 	for slot := binary.LittleEndian.Uint64(id[:8]) & mask; g.slots[slot] != 0; slot = (slot + 1) & mask {
-		if i := int(g.slots[slot] - 1); g.ids[i] == id {
+		if i := int(g.slots[slot] - 1); *g.id(i) == id {
 			return g.position(i), true
 		}
 	}
@@ -134,18 +158,18 @@ func (g *pendingIDs) earliest(id pendingKey) (answer.Position, bool) {
 // index adds the keys that came since the last question. Of a repeated one the
 // first stays.
 func (g *pendingIDs) index() {
-	if 2*len(g.ids) > len(g.slots) {
+	if 2*g.n > len(g.slots) {
 		size := 1024
-		for size < 4*len(g.ids) {
+		for size < 4*g.n {
 			size *= 2
 		}
 		g.slots, g.indexed = make([]uint32, size), 0
 	}
 	mask := uint64(len(g.slots) - 1)
-	for ; g.indexed < len(g.ids); g.indexed++ {
-		id := &g.ids[g.indexed]
+	for ; g.indexed < g.n; g.indexed++ {
+		id := g.id(g.indexed)
 		slot := binary.LittleEndian.Uint64(id[:8]) & mask
-		for g.slots[slot] != 0 && g.ids[g.slots[slot]-1] != *id {
+		for g.slots[slot] != 0 && *g.id(int(g.slots[slot] - 1)) != *id {
 			slot = (slot + 1) & mask
 		}
 		if g.slots[slot] == 0 {

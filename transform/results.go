@@ -341,8 +341,8 @@ type Adoption struct {
 }
 
 // Checkpoint is what a partition has become since its last checkpoint, as
-// absolute states: everything up to Position is in it or in an earlier one. It
-// is handed over and not touched again by the one who made it.
+// absolute states: everything up to Position is in it or in an earlier one. Its
+// memory stays with the one who made it.
 //
 // The rows of a learner stand together in Skills and must become visible
 // together.
@@ -366,6 +366,28 @@ type Checkpoint struct {
 
 	// Urgent says that somebody waits for it.
 	Urgent bool
+
+	rings []uint64 // that Skills.Recent point into
+}
+
+// keepCheckpointRows is the number of rows of Skills, or of Sums, whose memory is
+// kept for the next checkpoint.
+const keepCheckpointRows = 1 << 16
+
+// Reset empties the checkpoint and keeps its memory, unless it is so large that
+// few checkpoints need it.
+func (c *Checkpoint) Reset() {
+	c.Skills.Reset()
+	c.Sums.Reset()
+	c.Norms.Reset()
+	kept := Checkpoint{Norms: c.Norms}
+	if cap(c.Skills.Learner) <= keepCheckpointRows {
+		kept.Skills, kept.rings = c.Skills, c.rings[:0]
+	}
+	if cap(c.Sums.Component) <= keepCheckpointRows {
+		kept.Sums = c.Sums
+	}
+	*c = kept
 }
 
 // Restored is the durable state of a partition. Rows of Skills and Sums may be
@@ -435,7 +457,8 @@ type Persistence interface {
 	Archive(ctx context.Context, partition int, c *answer.Columns, skip []bool, said *Evidence) error
 	// ArchiveTestResults takes the rows of a message over, as Archive does.
 	ArchiveTestResults(ctx context.Context, partition int, c *answer.TestResults, skip []bool) error
-	// Checkpoint takes over a checkpoint. It blocks when full.
+	// Checkpoint takes a checkpoint over: it copies the rows and keeps Durable. It
+	// blocks when full.
 	Checkpoint(ctx context.Context, checkpoint *Checkpoint) error
 	// SaveSnapshot makes a version of the item snapshot durable. Saving the same
 	// version again, with the same rows, changes nothing.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/leerstroom/leerstroom/internal/stream"
@@ -117,9 +118,11 @@ func orDefault[T int | time.Duration](value, otherwise T) T {
 // Stage makes the handlers of the topic `answers`. It is safe for concurrent
 // use.
 type Stage struct {
-	config     StageConfig
-	metrics    stageMetrics
-	workspaces chan *workspace // idle ones
+	config  StageConfig
+	metrics stageMetrics
+
+	mu   sync.Mutex
+	idle []*workspace // the one that was used last is used first
 }
 
 // idleWorkspaces is how many workspaces keep their memory between runs of
@@ -132,7 +135,7 @@ func NewStage(config StageConfig) (*Stage, error) {
 		return nil, err
 	}
 	config.fillIn()
-	s := &Stage{config: config, workspaces: make(chan *workspace, idleWorkspaces)}
+	s := &Stage{config: config}
 	if err := s.metrics.register(config.Registry); err != nil {
 		return nil, err
 	}
@@ -145,18 +148,23 @@ func (s *Stage) Handler(partition int) stream.Handler {
 }
 
 func (s *Stage) take() *workspace {
-	select {
-	case w := <-s.workspaces:
-		return w
-	default:
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := len(s.idle)
+	if n == 0 {
 		return newWorkspace()
 	}
+	w := s.idle[n-1]
+	s.idle[n-1] = nil
+	s.idle = s.idle[:n-1]
+	return w
 }
 
 func (s *Stage) put(w *workspace) {
-	select {
-	case s.workspaces <- w:
-	default: // enough of them
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.idle) < idleWorkspaces {
+		s.idle = append(s.idle, w)
 	}
 }
 

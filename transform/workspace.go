@@ -27,6 +27,9 @@ type workspace struct {
 	rows    SkillRows
 	out     []byte
 	memory  column.Memory // of the decoded messages
+
+	checkpoint Checkpoint  // until Persistence has it
+	sums       ItemSumRows // of one message of `item-sums`
 }
 
 // asked tells which row a lookup is about.

@@ -92,6 +92,7 @@ keys that this stage needs; a missing key stops it.`,
 // runProcess opens the deployment and runs the stages until the command's
 // context ends.
 func runProcess(command *cobra.Command, flags *stageFlags, config *configuration, createKeys bool, stages []string) (err error) {
+	defer limitMemory(config.MemoryLimitMiB)()
 	ctx, paths := command.Context(), layout{flags.data}
 	d, err := openDeployment(ctx, config, paths, newLogger(command.ErrOrStderr(), flags.verbose))
 	if err != nil {

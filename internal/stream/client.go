@@ -13,11 +13,13 @@ import (
 	"github.com/segmentio/kafka-go"
 )
 
-// Limits of one message and one fetch. Every partition of every consumer keeps
-// the memory of a fetch, so it is small; a larger message still comes whole.
+// Limits of one message and one fetch; a larger message still comes whole. A
+// partition that waits for messages asks for few: what it gets lies in memory
+// until a worker is free, and more is fetched then.
 const (
 	MaxMessageBytes = 8 << 20
 	maxFetchBytes   = 1 << 20
+	waitFetchBytes  = 64 << 10
 )
 
 // ErrOffsetOutOfRange reports that a wanted offset is no longer, or not yet, in
@@ -141,13 +143,29 @@ type Batch struct {
 // the first one; none is no error. Every record batch is checked against its
 // CRC.
 func (c *Client) Fetch(ctx context.Context, topic string, partition int, offset int64, maxWait time.Duration, batch *Batch) error {
-	batch.Messages = batch.Messages[:0]
+	fetched, err := c.fetch(ctx, topic, partition, offset, maxWait, maxFetchBytes)
+	if err != nil {
+		return err
+	}
+	return fetched.read(batch)
+}
+
+// fetched is what one fetch brought, as kafka-go has it: in pages that it uses
+// again when they were read.
+type fetched struct {
+	response  *kafka.FetchResponse
+	topic     string
+	partition int
+	offset    int64 // that was asked for
+}
+
+func (c *Client) fetch(ctx context.Context, topic string, partition int, offset int64, maxWait time.Duration, maxBytes int64) (fetched, error) {
 	// kafka-go takes 0 for "not set" and would wait for ten seconds.
 	maxWait = max(maxWait, time.Millisecond)
 	var response *kafka.FetchResponse
 	err := c.whileMoving(ctx, func() (err error) {
 		response, err = c.kafka.Fetch(ctx, &kafka.FetchRequest{
-			Topic: topic, Partition: partition, Offset: offset, MinBytes: 1, MaxBytes: maxFetchBytes, MaxWait: maxWait,
+			Topic: topic, Partition: partition, Offset: offset, MinBytes: 1, MaxBytes: maxBytes, MaxWait: maxWait,
 		})
 		if err == nil {
 			err = response.Error
@@ -155,14 +173,20 @@ func (c *Client) Fetch(ctx context.Context, topic string, partition int, offset 
 		return err
 	})
 	if errors.Is(err, kafka.OffsetOutOfRange) {
-		return fmt.Errorf("fetch %s/%d at offset %d: %w: the log was cut by retention or the topic made anew; restore it or rebuild", topic, partition, offset, ErrOffsetOutOfRange)
+		return fetched{}, fmt.Errorf("fetch %s/%d at offset %d: %w: the log was cut by retention or the topic made anew; restore it or rebuild", topic, partition, offset, ErrOffsetOutOfRange)
 	}
 	if err != nil {
-		return fmt.Errorf("fetch %s/%d at offset %d: %w", topic, partition, offset, err)
+		return fetched{}, fmt.Errorf("fetch %s/%d at offset %d: %w", topic, partition, offset, err)
 	}
-	batch.HighWatermark = response.HighWatermark
-	if err := batch.read(response.Records, offset); err != nil {
-		return fmt.Errorf("fetch %s/%d at offset %d: %w", topic, partition, offset, err)
+	return fetched{response: response, topic: topic, partition: partition, offset: offset}, nil
+}
+
+// read puts what was fetched in a batch.
+func (f *fetched) read(batch *Batch) error {
+	batch.Messages = batch.Messages[:0]
+	batch.HighWatermark = f.response.HighWatermark
+	if err := batch.read(f.response.Records, f.offset); err != nil {
+		return fmt.Errorf("fetch %s/%d at offset %d: %w", f.topic, f.partition, f.offset, err)
 	}
 	return nil
 }

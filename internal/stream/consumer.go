@@ -27,9 +27,9 @@ type ConsumerConfig struct {
 type Consumer struct {
 	client *Client
 	config ConsumerConfig
-	slots  chan struct{}
 
-	backlog chan *Batch // buffers for partitions that lag
+	slots    chan *Batch   // of idle workers, each with what it reads into
+	catching chan struct{} // bounds the fetches of partitions that lag
 }
 
 // NewConsumer makes a consumer; Run does the work.
@@ -41,9 +41,9 @@ func NewConsumer(client *Client, config ConsumerConfig) (*Consumer, error) {
 	config.IdleInterval = orDefault(config.IdleInterval, 250*time.Millisecond)
 	config.CommitInterval = orDefault(config.CommitInterval, 500*time.Millisecond)
 	config.SessionTimeout = orDefault(config.SessionTimeout, 10*time.Second)
-	c := &Consumer{client: client, config: config, slots: make(chan struct{}, config.Workers), backlog: make(chan *Batch, 2*config.Workers+2)}
-	for range cap(c.backlog) {
-		c.backlog <- new(Batch)
+	c := &Consumer{client: client, config: config, slots: make(chan *Batch, config.Workers), catching: make(chan struct{}, 2*config.Workers+2)}
+	for range config.Workers {
+		c.slots <- new(Batch)
 	}
 	return c, nil
 }
@@ -108,7 +108,7 @@ func (c *Consumer) runGeneration(ctx context.Context, generation *kafka.Generati
 			both, cancel := context.WithCancel(ctx)
 			defer cancel()
 			defer context.AfterFunc(generationContext, cancel)()
-			d := delivery{client: c.client, assignment: a, handler: c.config.NewHandler(a.Partition), slots: c.slots, backlog: c.backlog, idle: c.config.IdleInterval}
+			d := delivery{client: c.client, assignment: a, handler: c.config.NewHandler(a.Partition), slots: c.slots, catching: c.catching, idle: c.config.IdleInterval}
 			d.run(both)
 		})
 	}

@@ -48,8 +48,8 @@ type delivery struct {
 	client     *Client
 	assignment *Assignment
 	handler    Handler
-	slots      chan struct{} // bounds the handlers at work
-	backlog    chan *Batch   // buffers that the partitions share
+	slots      chan *Batch   // bounds the handlers at work
+	catching   chan struct{} // bounds the fetches that don't wait
 	idle       time.Duration
 }
 
@@ -76,20 +76,16 @@ func (d *delivery) run(ctx context.Context) {
 
 func (d *delivery) deliver(ctx context.Context) error {
 	var next int64
-	err := d.work(ctx, func() (err error) {
+	err := d.work(ctx, func(*Batch) (err error) {
 		next, err = d.handler.Start(ctx, d.assignment)
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
-	var own Batch
 	for end := next + 1; ; {
 		if next >= end {
-			end, err = d.pass(ctx, &next, &own, d.idle)
-			if cap(own.arena) > keepOwnBytes {
-				own = Batch{}
-			}
+			end, err = d.pass(ctx, &next, d.idle, waitFetchBytes)
 		} else {
 			end, err = d.catchUp(ctx, &next)
 		}
@@ -99,17 +95,14 @@ func (d *delivery) deliver(ctx context.Context) error {
 	}
 }
 
-// keepOwnBytes is the largest buffer that a partition keeps for itself.
-const keepOwnBytes = 64 << 10
-
-// catchUp passes on messages of a backlog, in a buffer that the partitions of the
-// consumer share: however many lag, no more is in memory than its workers need.
+// catchUp passes on messages of a backlog: however many partitions lag, no more
+// is in memory than keeps the workers of the consumer busy.
 func (d *delivery) catchUp(ctx context.Context, next *int64) (end int64, err error) {
 	select {
-	case batch := <-d.backlog:
-		defer func() { d.backlog <- batch }()
+	case d.catching <- struct{}{}:
+		defer func() { <-d.catching }()
 		before := *next
-		if end, err = d.pass(ctx, next, batch, 0); *next == before {
+		if end, err = d.pass(ctx, next, 0, maxFetchBytes); *next == before {
 			end = before // nothing came after all: wait as if there were no backlog
 		}
 		return end, err
@@ -120,31 +113,40 @@ func (d *delivery) catchUp(ctx context.Context, next *int64) (end int64, err err
 
 // pass fetches messages and hands them over. It moves next behind them, and
 // returns the offset that the topic's next message will get.
-func (d *delivery) pass(ctx context.Context, next *int64, batch *Batch, maxWait time.Duration) (end int64, err error) {
-	if err := d.client.Fetch(ctx, d.assignment.Topic, d.assignment.Partition, *next, maxWait, batch); err != nil {
+func (d *delivery) pass(ctx context.Context, next *int64, maxWait time.Duration, maxBytes int64) (end int64, err error) {
+	fetched, err := d.client.fetch(ctx, d.assignment.Topic, d.assignment.Partition, *next, maxWait, maxBytes)
+	if err != nil {
 		return 0, err
 	}
-	switch n := len(batch.Messages); {
-	case n > 0:
-		if err := d.work(ctx, func() error { return d.handler.Handle(ctx, batch.Messages) }); err != nil {
-			return 0, fmt.Errorf("handle from offset %d: %w", *next, err)
+	err = d.work(ctx, func(batch *Batch) error {
+		if err := fetched.read(batch); err != nil {
+			return err
 		}
-		*next = batch.Messages[n-1].Offset + 1
-	case maxWait > 0:
-		if err := d.work(ctx, func() error { return d.handler.Idle(ctx) }); err != nil {
-			return 0, fmt.Errorf("idle at offset %d: %w", *next, err)
+		end = batch.HighWatermark
+		switch n := len(batch.Messages); {
+		case n > 0:
+			if err := d.handler.Handle(ctx, batch.Messages); err != nil {
+				return fmt.Errorf("handle from offset %d: %w", *next, err)
+			}
+			*next = batch.Messages[n-1].Offset + 1
+		case maxWait > 0:
+			if err := d.handler.Idle(ctx); err != nil {
+				return fmt.Errorf("idle at offset %d: %w", *next, err)
+			}
 		}
-	}
-	return batch.HighWatermark, nil
+		return nil
+	})
+	return end, err
 }
 
-// work runs a step of the handler in one of the worker slots.
-func (d *delivery) work(ctx context.Context, step func() error) error {
+// work runs a step of the handler in one of the worker slots. The batch is the
+// step's until it returns.
+func (d *delivery) work(ctx context.Context, step func(batch *Batch) error) error {
 	select {
-	case d.slots <- struct{}{}:
+	case batch := <-d.slots:
+		defer func() { d.slots <- batch }()
+		return step(batch)
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	defer func() { <-d.slots }()
-	return step()
 }
