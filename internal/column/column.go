@@ -62,8 +62,9 @@ type Field struct {
 
 // Schema is an ordered list of columns. It is immutable and may be shared.
 type Schema struct {
-	fields []Field
-	arrow  *arrow.Schema
+	fields  []Field
+	arrow   *arrow.Schema
+	message []byte // with which every message begins
 }
 
 // NewSchema makes a schema of the fields.
@@ -74,6 +75,7 @@ func NewSchema(fields ...Field) *Schema {
 		converted[i] = arrow.Field{Name: f.Name, Type: f.Kind.arrowType()}
 	}
 	s.arrow = arrow.NewSchema(converted, nil)
+	s.message = schemaMessage(s.arrow)
 	return s
 }
 

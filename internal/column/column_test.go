@@ -67,6 +67,11 @@ func draw(t *rapid.T) (rows int, e everything) {
 }
 
 func encode(enc *column.Encoder, rows int, e *everything) ([]byte, error) {
+	encodeInto(enc, rows, e)
+	return enc.AppendTo(nil)
+}
+
+func encodeInto(enc *column.Encoder, rows int, e *everything) {
 	enc.Begin(everyKind, rows)
 	enc.Uint8(e.U8)
 	enc.Uint16(e.U16)
@@ -86,7 +91,6 @@ func encode(enc *column.Encoder, rows int, e *everything) ([]byte, error) {
 	enc.Int64List(e.I64s)
 	enc.Float64List(e.F64s)
 	enc.TextList(e.Texts)
-	return enc.AppendTo(nil)
 }
 
 func decode(dec *column.Decoder, message []byte) (rows int, e everything, err error) {

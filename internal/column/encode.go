@@ -2,11 +2,9 @@ package column
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/apache/arrow/go/v15/arrow"
-	"github.com/apache/arrow/go/v15/arrow/array"
-	"github.com/apache/arrow/go/v15/arrow/ipc"
-	"github.com/apache/arrow/go/v15/arrow/memory"
 )
 
 // Encoder builds messages. It is reusable and not safe for concurrent use.
@@ -14,11 +12,14 @@ import (
 type Encoder struct {
 	schema  *Schema
 	rows    int
-	columns []arrow.Array
-	arena   []byte // bytes of strings and fixed-width values of this message
-	offsets []int32
-	memory  Memory
+	columns int // given so far
 	err     error
+
+	batch        payload
+	dictionaries []payload
+	arena        []byte // bytes of strings and lists of this message
+	offsets      []int32
+	framer       framer
 }
 
 // Begin starts a message of the given number of rows.
@@ -32,11 +33,12 @@ func (e *Encoder) Begin(schema *Schema, rows int) {
 const keepArenaBytes = 4 << 20
 
 func (e *Encoder) release() {
-	for i, c := range e.columns {
-		c.Release()
-		e.columns[i] = nil
+	e.columns = 0
+	e.batch.reset()
+	for i := range e.dictionaries {
+		e.dictionaries[i].reset()
 	}
-	e.columns = e.columns[:0]
+	e.dictionaries = e.dictionaries[:0]
 	if cap(e.arena) > keepArenaBytes {
 		e.arena = nil
 	}
@@ -47,12 +49,12 @@ func (e *Encoder) release() {
 }
 
 // next checks that the coming column is of the kind and length that the schema
-// expects, and returns its Arrow type.
-func (e *Encoder) next(kind Kind, length int) (arrow.DataType, bool) {
+// expects.
+func (e *Encoder) next(kind Kind, length int) bool {
 	if e.err != nil {
-		return nil, false
+		return false
 	}
-	i := len(e.columns)
+	i := e.columns
 	switch {
 	case i >= len(e.schema.fields):
 		e.err = fmt.Errorf("encode column %d: schema has only %d", i, len(e.schema.fields))
@@ -61,21 +63,21 @@ func (e *Encoder) next(kind Kind, length int) (arrow.DataType, bool) {
 	case length != e.rows:
 		e.err = fmt.Errorf("encode column %s: %d rows, message has %d", e.schema.fields[i].Name, length, e.rows)
 	default:
-		return e.schema.arrow.Field(i).Type, true
+		e.columns++
+		return true
 	}
-	return nil, false
+	return false
+}
+
+// fail notes what is wrong with the column that next was called for.
+func (e *Encoder) fail(why string) {
+	e.err = fmt.Errorf("encode column %s: %s", e.schema.fields[e.columns-1].Name, why)
 }
 
 func (e *Encoder) fixed(kind Kind, length int, raw []byte) {
-	if t, ok := e.next(kind, length); ok {
-		e.add(t, length, memory.NewBufferBytes(raw))
+	if e.next(kind, length) {
+		e.batch.add(length, raw)
 	}
-}
-
-func (e *Encoder) add(t arrow.DataType, length int, buffers ...*memory.Buffer) {
-	data := array.NewData(t, length, append([]*memory.Buffer{nil}, buffers...), nil, 0, 0)
-	e.columns = append(e.columns, array.MakeFromData(data))
-	data.Release()
 }
 
 // Uint8 adds a column.
@@ -108,123 +110,121 @@ func (e *Encoder) Date(v []int32) { e.fixed(Date, len(v), arrow.Int32Traits.Cast
 // Fixed16 adds a column of 16-byte values, laid end to end.
 func (e *Encoder) Fixed16(packed []byte) { e.fixed(Fixed16, len(packed)/16, packed) }
 
-// Text adds a column of strings as an arena with rows+1 offsets.
+// Text adds a column of strings as an arena with rows+1 offsets, the first 0.
 func (e *Encoder) Text(offsets []int32, arena []byte) {
-	if t, ok := e.next(Text, len(offsets)-1); ok {
-		e.add(t, e.rows, memory.NewBufferBytes(arrow.Int32Traits.CastToBytes(offsets)), memory.NewBufferBytes(arena))
+	if !e.next(Text, len(offsets)-1) {
+		return
 	}
+	end := int(offsets[len(offsets)-1])
+	if offsets[0] != 0 || end > len(arena) {
+		e.fail("bad offsets")
+		return
+	}
+	e.batch.add(e.rows, arrow.Int32Traits.CastToBytes(offsets), arena[:end])
 }
 
 // Dictionary adds a column of codes into values.
 func (e *Encoder) Dictionary(codes []int32, values []string) {
-	t, ok := e.next(Dictionary, len(codes))
-	if !ok || !e.checkCodes(codes, len(values)) {
-		return
+	if e.next(Dictionary, len(codes)) && e.addCodes(codes, len(values)) {
+		offsets, bytes := e.texts(values)
+		e.dictionary().add(len(values), offsets, bytes)
 	}
-	e.addDictionary(t, codes, e.texts(values))
 }
 
 // Dictionary16 adds a column of codes into 16-byte values, laid end to end.
 func (e *Encoder) Dictionary16(codes []int32, packed []byte) {
-	t, ok := e.next(Dictionary16, len(codes))
-	if !ok || !e.checkCodes(codes, len(packed)/16) {
-		return
+	if e.next(Dictionary16, len(codes)) && e.addCodes(codes, len(packed)/16) {
+		e.dictionary().add(len(packed)/16, packed)
 	}
-	data := array.NewData(&arrow.FixedSizeBinaryType{ByteWidth: 16}, len(packed)/16,
-		[]*memory.Buffer{nil, memory.NewBufferBytes(packed)}, nil, 0, 0)
-	e.addDictionary(t, codes, data)
 }
 
-func (e *Encoder) addDictionary(t arrow.DataType, codes []int32, values *array.Data) {
-	data := array.NewDataWithDictionary(t, len(codes),
-		[]*memory.Buffer{nil, memory.NewBufferBytes(arrow.Int32Traits.CastToBytes(codes))}, 0, 0, values)
-	e.columns = append(e.columns, array.NewDictionaryData(data))
-	data.Release()
-	values.Release()
-}
-
-func (e *Encoder) checkCodes(codes []int32, values int) bool {
+func (e *Encoder) addCodes(codes []int32, values int) bool {
 	if !codesBelow(codes, values) {
-		e.err = fmt.Errorf("encode column %s: dictionary code out of range", e.schema.fields[len(e.columns)].Name)
+		e.fail("dictionary code out of range")
 		return false
 	}
+	e.batch.add(len(codes), arrow.Int32Traits.CastToBytes(codes))
 	return true
+}
+
+// dictionary returns a further dictionary, with the memory of an earlier one.
+func (e *Encoder) dictionary() *payload {
+	n := len(e.dictionaries)
+	e.dictionaries = slices.Grow(e.dictionaries, 1)[:n+1]
+	return &e.dictionaries[n]
 }
 
 // texts packs strings into the arena of this message. The arena may move when
 // it grows; earlier columns keep the piece they were given.
-func (e *Encoder) texts(values []string) *array.Data {
+func (e *Encoder) texts(values []string) (offsets, bytes []byte) {
 	first, start := len(e.offsets), len(e.arena)
 	for _, v := range values {
 		e.offsets = append(e.offsets, int32(len(e.arena)-start))
 		e.arena = append(e.arena, v...)
 	}
 	e.offsets = append(e.offsets, int32(len(e.arena)-start))
-	return array.NewData(arrow.BinaryTypes.String, len(values), []*memory.Buffer{nil,
-		memory.NewBufferBytes(arrow.Int32Traits.CastToBytes(e.offsets[first:])),
-		memory.NewBufferBytes(e.arena[start:])}, nil, 0, 0)
+	return arrow.Int32Traits.CastToBytes(e.offsets[first:]), e.arena[start:]
 }
 
 // Uint16List adds a column of lists.
 func (e *Encoder) Uint16List(v [][]uint16) {
-	list(e, Uint16List, v, func(flat []uint16) []byte { return arrow.Uint16Traits.CastToBytes(flat) })
+	list(e, Uint16List, v, func(l []uint16) []byte { return arrow.Uint16Traits.CastToBytes(l) })
 }
 
 // Uint64List adds a column of lists.
 func (e *Encoder) Uint64List(v [][]uint64) {
-	list(e, Uint64List, v, func(flat []uint64) []byte { return arrow.Uint64Traits.CastToBytes(flat) })
+	list(e, Uint64List, v, func(l []uint64) []byte { return arrow.Uint64Traits.CastToBytes(l) })
 }
 
 // Int64List adds a column of lists.
 func (e *Encoder) Int64List(v [][]int64) {
-	list(e, Int64List, v, func(flat []int64) []byte { return arrow.Int64Traits.CastToBytes(flat) })
+	list(e, Int64List, v, func(l []int64) []byte { return arrow.Int64Traits.CastToBytes(l) })
 }
 
 // Float64List adds a column of lists.
 func (e *Encoder) Float64List(v [][]float64) {
-	list(e, Float64List, v, func(flat []float64) []byte { return arrow.Float64Traits.CastToBytes(flat) })
+	list(e, Float64List, v, func(l []float64) []byte { return arrow.Float64Traits.CastToBytes(l) })
 }
 
 // TextList adds a column of lists of strings.
 func (e *Encoder) TextList(v [][]string) {
-	t, ok := e.next(TextList, len(v))
-	if !ok {
+	if !e.next(TextList, len(v)) {
 		return
 	}
-	offsets, flat := flatten(v)
-	child := e.texts(flat)
-	e.addList(t, offsets, child)
+	n := lengths(e, v)
+	first, start := len(e.offsets), len(e.arena)
+	for _, l := range v {
+		for _, text := range l {
+			e.offsets = append(e.offsets, int32(len(e.arena)-start))
+			e.arena = append(e.arena, text...)
+		}
+	}
+	e.offsets = append(e.offsets, int32(len(e.arena)-start))
+	e.batch.add(n, arrow.Int32Traits.CastToBytes(e.offsets[first:]), e.arena[start:])
 }
 
 func list[T any](e *Encoder, kind Kind, v [][]T, toBytes func([]T) []byte) {
-	t, ok := e.next(kind, len(v))
-	if !ok {
+	if !e.next(kind, len(v)) {
 		return
 	}
-	offsets, flat := flatten(v)
-	child := array.NewData(t.(*arrow.ListType).Elem(), len(flat), []*memory.Buffer{nil, memory.NewBufferBytes(toBytes(flat))}, nil, 0, 0)
-	e.addList(t, offsets, child)
+	n, start := lengths(e, v), len(e.arena)
+	for _, l := range v {
+		e.arena = append(e.arena, toBytes(l)...)
+	}
+	e.batch.add(n, e.arena[start:])
 }
 
-func (e *Encoder) addList(t arrow.DataType, offsets []int32, child *array.Data) {
-	data := array.NewData(t, e.rows, []*memory.Buffer{nil, memory.NewBufferBytes(arrow.Int32Traits.CastToBytes(offsets))},
-		[]arrow.ArrayData{child}, 0, 0)
-	e.columns = append(e.columns, array.MakeFromData(data))
-	data.Release()
-	child.Release()
-}
-
-func flatten[T any](v [][]T) (offsets []int32, flat []T) {
-	total := 0
+// lengths adds the array of a list column, whose elements are the next array, and
+// returns their number.
+func lengths[T any](e *Encoder, v [][]T) int {
+	first, n := len(e.offsets), 0
 	for _, l := range v {
-		total += len(l)
+		e.offsets = append(e.offsets, int32(n))
+		n += len(l)
 	}
-	offsets, flat = make([]int32, 1, len(v)+1), make([]T, 0, total)
-	for _, l := range v {
-		flat = append(flat, l...)
-		offsets = append(offsets, int32(len(flat)))
-	}
-	return offsets, flat
+	e.offsets = append(e.offsets, int32(n))
+	e.batch.add(len(v), arrow.Int32Traits.CastToBytes(e.offsets[first:]))
+	return n
 }
 
 // Messages with fewer rows are not compressed: their dictionaries and metadata
@@ -235,32 +235,5 @@ const compressRows = 128
 // The columns given since Begin are no longer referenced afterwards.
 func (e *Encoder) AppendTo(dst []byte) ([]byte, error) {
 	defer e.release()
-	if e.err == nil && len(e.columns) != len(e.schema.fields) {
-		e.err = fmt.Errorf("encode message: %d of %d columns", len(e.columns), len(e.schema.fields))
-	}
-	if e.err != nil {
-		return dst, e.err
-	}
-	sink := appender{buf: dst}
-	options := []ipc.Option{ipc.WithSchema(e.schema.arrow), ipc.WithAllocator(&e.memory)}
-	if e.rows >= compressRows {
-		options = append(options, ipc.WithLZ4())
-	}
-	w := ipc.NewWriter(&sink, options...)
-	record := array.NewRecord(e.schema.arrow, e.columns, int64(e.rows))
-	defer record.Release()
-	if err := w.Write(record); err != nil {
-		return dst, fmt.Errorf("encode message: %w", err)
-	}
-	if err := w.Close(); err != nil {
-		return dst, fmt.Errorf("encode message: %w", err)
-	}
-	return sink.buf, nil
-}
-
-type appender struct{ buf []byte }
-
-func (a *appender) Write(p []byte) (int, error) {
-	a.buf = append(a.buf, p...)
-	return len(p), nil
+	return e.finish(dst)
 }
