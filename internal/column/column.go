@@ -10,8 +10,10 @@
 //   - Decoded slices live in memory of the Decoder until its next Open. They
 //     must not be written to.
 //   - Open must only see bytes whose integrity was proven before (an opened
-//     seal, or a digest): the Arrow reader can't be bounded against hostile
-//     lengths. Every dictionary code and every column length is still checked.
+//     seal, or a digest): the Arrow reader, which reads what another writer made,
+//     can't be bounded against hostile lengths. Every dictionary code and every
+//     column length is still checked.
+//   - What the Encoder makes are the bytes of Arrow's own writer.
 //
 // Columns are written and read in the order of the schema; the first error
 // sticks and is returned by AppendTo or Close.
@@ -65,7 +67,22 @@ type Schema struct {
 	fields  []Field
 	arrow   *arrow.Schema
 	message []byte // with which every message begins
+	placed  []placed
+
+	arrays       []shape // of a record batch, depth first
+	dictionaries []shape
 }
+
+// placed tells where a column is in a message.
+type placed struct {
+	Field
+	array      int // its first array
+	dictionary int // its dictionary, if it has one
+}
+
+// shape tells which buffers an array has behind its bitmap of nulls: one, or a
+// second one with text.
+type shape struct{ text bool }
 
 // NewSchema makes a schema of the fields.
 func NewSchema(fields ...Field) *Schema {
@@ -76,8 +93,24 @@ func NewSchema(fields ...Field) *Schema {
 	}
 	s.arrow = arrow.NewSchema(converted, nil)
 	s.message = schemaMessage(s.arrow)
+	for _, f := range fields {
+		s.placed = append(s.placed, placed{f, len(s.arrays), len(s.dictionaries)})
+		s.arrays = append(s.arrays, shape{text: f.Kind == Text})
+		switch {
+		case f.Kind.dictionary():
+			s.dictionaries = append(s.dictionaries, shape{text: f.Kind == Dictionary})
+		case f.Kind.list():
+			s.arrays = append(s.arrays, shape{text: f.Kind == TextList})
+		}
+	}
 	return s
 }
+
+// dictionary tells whether a column of the kind has a dictionary.
+func (k Kind) dictionary() bool { return k == Dictionary || k == Dictionary16 }
+
+// list tells whether a column of the kind has an array of elements.
+func (k Kind) list() bool { return k >= Uint16List && k <= TextList }
 
 func (k Kind) arrowType() arrow.DataType {
 	switch k {

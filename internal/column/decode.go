@@ -3,21 +3,38 @@ package column
 import (
 	"bytes"
 	"fmt"
+	"unsafe"
 
 	"github.com/apache/arrow/go/v15/arrow"
-	"github.com/apache/arrow/go/v15/arrow/array"
 	"github.com/apache/arrow/go/v15/arrow/ipc"
 )
 
 // Decoder reads messages. It is reusable and not safe for concurrent use. Open,
 // then one call per column in schema order, then Close.
+//
+// What the Encoder made is read here, without an object for every buffer. Whatever
+// else is a message of the schema, Arrow's reader reads.
 type Decoder struct {
 	memory *Memory // nil: each message has memory of its own
 	schema *Schema
-	reader *ipc.Reader
-	record arrow.Record
-	next   int
+	next   int // column
 	err    error
+
+	rows         int
+	arrays       []array // of the record batch, depth first
+	dictionaries []array
+	held         [][]byte // of memory, until the next Open
+
+	reader *ipc.Reader // of a message that the Encoder did not make
+	record arrow.Record
+}
+
+// array is one of the arrays that columns consist of.
+type array struct {
+	length int
+	nulls  int
+	values []byte // fixed-width values or offsets
+	text   []byte // that the offsets point into
 }
 
 // Open starts to read a message and returns its number of rows. It refuses a
@@ -26,26 +43,64 @@ type Decoder struct {
 func (d *Decoder) Open(schema *Schema, message []byte) (rows int, err error) {
 	d.release()
 	d.schema, d.next, d.err = schema, 0, nil
+	if d.readOwn(message) {
+		return d.rows, nil
+	}
+	d.release()
+	if err := d.readForeign(message); err != nil {
+		d.release() // nothing of it may be looked at
+		return 0, err
+	}
+	return d.rows, nil
+}
+
+// readForeign reads a message by Arrow's reader.
+func (d *Decoder) readForeign(message []byte) (err error) {
 	var options []ipc.Option
 	if d.memory != nil {
 		options = append(options, ipc.WithAllocator(d.memory))
 	}
 	d.reader, err = ipc.NewReader(bytes.NewReader(message), options...)
 	if err != nil {
-		return 0, fmt.Errorf("%w: no schema", ErrMalformed)
+		return fmt.Errorf("%w: no schema", ErrMalformed)
 	}
-	if !d.reader.Schema().Equal(schema.arrow) {
-		return 0, fmt.Errorf("%w: unexpected columns", ErrMalformed)
+	if !d.reader.Schema().Equal(d.schema.arrow) {
+		return fmt.Errorf("%w: unexpected columns", ErrMalformed)
 	}
 	if !d.reader.Next() {
-		return 0, fmt.Errorf("%w: no record batch", ErrMalformed)
+		return fmt.Errorf("%w: no record batch", ErrMalformed)
 	}
 	d.record = d.reader.Record()
 	d.record.Retain()
 	if d.reader.Next() {
-		return 0, fmt.Errorf("%w: more than one record batch", ErrMalformed)
+		return fmt.Errorf("%w: more than one record batch", ErrMalformed)
 	}
-	return int(d.record.NumRows()), nil
+	d.rows = int(d.record.NumRows())
+	for i, f := range d.schema.fields {
+		data := d.record.Column(i).Data()
+		d.arrays = append(d.arrays, arrayOf(data))
+		switch {
+		case f.Kind.dictionary():
+			d.dictionaries = append(d.dictionaries, arrayOf(data.Dictionary()))
+		case f.Kind.list():
+			d.arrays = append(d.arrays, arrayOf(data.Children()[0]))
+		}
+	}
+	return nil
+}
+
+// arrayOf takes an array over from Arrow's reader, which makes none with an
+// offset.
+func arrayOf(data arrow.ArrayData) array {
+	a := array{length: data.Len(), nulls: data.NullN()}
+	buffers := data.Buffers()
+	if len(buffers) > 1 && buffers[1] != nil {
+		a.values = buffers[1].Bytes()
+	}
+	if len(buffers) > 2 && buffers[2] != nil {
+		a.text = buffers[2].Bytes()
+	}
+	return a
 }
 
 // Use makes messages in a memory that several decoders may share: the slices of
@@ -57,6 +112,15 @@ func (d *Decoder) Use(memory *Memory) { d.memory = memory }
 func (d *Decoder) Close() error { return d.err }
 
 func (d *Decoder) release() {
+	if d.memory != nil {
+		for _, b := range d.held {
+			d.memory.Free(b)
+		}
+	}
+	clear(d.held)
+	clear(d.arrays)
+	clear(d.dictionaries)
+	d.held, d.arrays, d.dictionaries = d.held[:0], d.arrays[:0], d.dictionaries[:0]
 	if d.record != nil {
 		d.record.Release()
 		d.record = nil
@@ -73,54 +137,73 @@ func (d *Decoder) fail(name, why string) {
 	}
 }
 
-// column returns the data of the next column when it is of the kind.
-func (d *Decoder) column(kind Kind) (data arrow.ArrayData, name string, ok bool) {
+// column returns the place of the next column when it is of the kind.
+func (d *Decoder) column(kind Kind) (f *placed, ok bool) {
 	if d.err != nil {
-		return nil, "", false
+		return nil, false
 	}
 	if d.next >= len(d.schema.fields) {
 		d.err = fmt.Errorf("decode column %d: schema has only %d", d.next, len(d.schema.fields))
-		return nil, "", false
+		return nil, false
 	}
-	f := d.schema.fields[d.next]
+	f = &d.schema.placed[d.next]
 	if f.Kind != kind {
 		d.err = fmt.Errorf("decode column %s: asked kind %d, schema says %d", f.Name, kind, f.Kind)
-		return nil, "", false
+		return nil, false
 	}
-	data = d.record.Column(d.next).Data()
+	if f.array >= len(d.arrays) {
+		d.err = fmt.Errorf("decode column %s: no message is open", f.Name)
+		return nil, false
+	}
 	d.next++
-	if data.NullN() != 0 {
+	if d.arrays[f.array].nulls != 0 {
 		d.fail(f.Name, "holds nulls")
-		return nil, "", false
+		return nil, false
 	}
-	return data, f.Name, true
+	return f, true
 }
 
-// values cuts the fixed-width values of the data out of its buffer.
-func values(data arrow.ArrayData, width int) ([]byte, bool) {
-	if data.Len() == 0 {
+// fixedValues cuts the fixed-width values out of their buffer.
+func (a *array) fixedValues(width int) ([]byte, bool) {
+	if a.length == 0 {
 		return nil, true
 	}
-	buffers := data.Buffers()
-	if len(buffers) < 2 || buffers[1] == nil {
+	if a.length > len(a.values)/width {
 		return nil, false
 	}
-	raw := buffers[1].Bytes()
-	first, last := data.Offset()*width, (data.Offset()+data.Len())*width
-	if last > len(raw) {
-		return nil, false
-	}
-	return raw[first:last], true
+	return a.values[:a.length*width], true
 }
 
+// offsets checks the offsets of strings or lists: ascending and inside of what
+// they point into.
+func (a *array) offsets(limit int) ([]int32, bool) {
+	if a.length == 0 {
+		return noOffsets, true
+	}
+	if a.length >= len(a.values)/4 {
+		return nil, false
+	}
+	offsets := arrow.Int32Traits.CastFromBytes(a.values)[:a.length+1]
+	previous := int32(0)
+	for _, o := range offsets {
+		if o < previous || int(o) > limit {
+			return nil, false
+		}
+		previous = o
+	}
+	return offsets, true
+}
+
+var noOffsets = []int32{0}
+
 func (d *Decoder) fixed(kind Kind, width int) []byte {
-	data, name, ok := d.column(kind)
+	f, ok := d.column(kind)
 	if !ok {
 		return nil
 	}
-	raw, ok := values(data, width)
+	raw, ok := d.arrays[f.array].fixedValues(width)
 	if !ok {
-		d.fail(name, "is too short")
+		d.fail(f.Name, "is too short")
 	}
 	return raw
 }
@@ -157,74 +240,56 @@ func (d *Decoder) Fixed16() []byte { return d.fixed(Fixed16, 16) }
 
 // Text reads a column of strings as an arena with rows+1 offsets.
 func (d *Decoder) Text() (offsets []int32, arena []byte) {
-	data, name, ok := d.column(Text)
+	f, ok := d.column(Text)
 	if !ok {
 		return nil, nil
 	}
-	offsets, arena, ok = texts(data)
-	if !ok {
-		d.fail(name, "has bad offsets")
+	a := &d.arrays[f.array]
+	if offsets, ok = a.offsets(len(a.text)); !ok {
+		d.fail(f.Name, "has bad offsets")
+		return nil, nil
 	}
-	return offsets, arena
+	return offsets, a.text
 }
 
-// texts checks the offsets of a string column: ascending and inside the arena.
-func texts(data arrow.ArrayData) (offsets []int32, arena []byte, ok bool) {
-	if data.Len() == 0 {
-		return []int32{0}, nil, true
+// textAt returns the bytes between two offsets as a string in the same memory.
+func textAt(arena []byte, from, to int32) string {
+	if from == to {
+		return ""
 	}
-	buffers := data.Buffers()
-	if len(buffers) < 3 || buffers[1] == nil {
-		return nil, nil, false
-	}
-	all := arrow.Int32Traits.CastFromBytes(buffers[1].Bytes())
-	if data.Offset()+data.Len()+1 > len(all) {
-		return nil, nil, false
-	}
-	offsets = all[data.Offset() : data.Offset()+data.Len()+1]
-	if buffers[2] != nil {
-		arena = buffers[2].Bytes()
-	}
-	previous := int32(0)
-	for _, o := range offsets {
-		if o < previous || int(o) > len(arena) {
-			return nil, nil, false
-		}
-		previous = o
-	}
-	return offsets, arena, true
+	return unsafe.String(&arena[from], to-from)
 }
 
 // Dictionary reads a column of codes. The distinct values are appended to
 // dst[:0]; they point into the message's memory.
 func (d *Decoder) Dictionary(dst []string) (codes []int32, distinct []string) {
-	codes, dictionary, name, ok := d.dictionary(Dictionary)
+	codes, values, name, ok := d.dictionary(Dictionary)
 	if !ok {
 		return nil, dst[:0]
 	}
-	text, ok := dictionary.(*array.String)
-	if !ok || !codesBelow(codes, text.Len()) {
+	if !codesBelow(codes, values.length) {
 		d.fail(name, "has bad codes")
 		return nil, dst[:0]
 	}
-	if _, _, ok := texts(text.Data()); !ok {
+	offsets, ok := values.offsets(len(values.text))
+	if !ok {
 		d.fail(name, "has bad offsets")
 		return nil, dst[:0]
 	}
 	distinct = dst[:0]
-	for i := range text.Len() {
-		distinct = append(distinct, text.Value(i))
+	for i := range values.length {
+		distinct = append(distinct, textAt(values.text, offsets[i], offsets[i+1]))
 	}
 	return codes, distinct
 }
 
 // Dictionary16 reads a column of codes into 16-byte values, laid end to end.
 func (d *Decoder) Dictionary16() (codes []int32, packed []byte) {
-	codes, dictionary, name, ok := d.dictionary(Dictionary16)
+	codes, values, name, ok := d.dictionary(Dictionary16)
 	if !ok {
 		return nil, nil
 	}
-	packed, ok = values(dictionary.Data(), 16)
+	packed, ok = values.fixedValues(16)
 	if !ok || !codesBelow(codes, len(packed)/16) {
 		d.fail(name, "has bad codes")
 		return nil, nil
@@ -232,22 +297,22 @@ func (d *Decoder) Dictionary16() (codes []int32, packed []byte) {
 	return codes, packed
 }
 
-func (d *Decoder) dictionary(kind Kind) (codes []int32, distinct arrow.Array, name string, ok bool) {
-	data, name, ok := d.column(kind)
+func (d *Decoder) dictionary(kind Kind) (codes []int32, values *array, name string, ok bool) {
+	f, ok := d.column(kind)
 	if !ok {
-		return nil, nil, name, false
+		return nil, nil, "", false
 	}
-	raw, ok := values(data, 4)
+	raw, ok := d.arrays[f.array].fixedValues(4)
 	if !ok {
-		d.fail(name, "is too short")
-		return nil, nil, name, false
+		d.fail(f.Name, "is too short")
+		return nil, nil, f.Name, false
 	}
-	dictionary := d.record.Column(d.next - 1).(*array.Dictionary).Dictionary()
-	if dictionary.NullN() != 0 {
-		d.fail(name, "holds nulls")
-		return nil, nil, name, false
+	values = &d.dictionaries[f.dictionary]
+	if values.nulls != 0 {
+		d.fail(f.Name, "holds nulls")
+		return nil, nil, f.Name, false
 	}
-	return arrow.Int32Traits.CastFromBytes(raw), dictionary, name, true
+	return arrow.Int32Traits.CastFromBytes(raw), values, f.Name, true
 }
 
 // codesBelow tells whether every code is in [0, limit).
@@ -286,15 +351,15 @@ func (d *Decoder) TextList() [][]string {
 	if !ok {
 		return nil
 	}
-	if _, _, ok := texts(child.Data()); !ok {
+	places, ok := child.offsets(len(child.text))
+	if !ok {
 		d.fail(name, "has bad offsets")
 		return nil
 	}
-	text := child.(*array.String)
 	out := make([][]string, len(offsets)-1)
 	for i := range out {
 		for j := offsets[i]; j < offsets[i+1]; j++ {
-			out[i] = append(out[i], text.Value(int(j)))
+			out[i] = append(out[i], textAt(child.text, places[j], places[j+1]))
 		}
 	}
 	return out
@@ -305,7 +370,7 @@ func lists[T any](d *Decoder, kind Kind, width int, cast func([]byte) []T) [][]T
 	if !ok {
 		return nil
 	}
-	raw, ok := values(child.Data(), width)
+	raw, ok := child.fixedValues(width)
 	if !ok {
 		d.fail(name, "is too short")
 		return nil
@@ -317,29 +382,17 @@ func lists[T any](d *Decoder, kind Kind, width int, cast func([]byte) []T) [][]T
 	return out
 }
 
-// list returns checked offsets and the child of a list column.
-func (d *Decoder) list(kind Kind) (offsets []int32, child arrow.Array, name string, ok bool) {
-	data, name, ok := d.column(kind)
+// list returns checked offsets and the elements of a list column.
+func (d *Decoder) list(kind Kind) (offsets []int32, child *array, name string, ok bool) {
+	f, ok := d.column(kind)
 	if !ok {
-		return nil, nil, name, false
+		return nil, nil, "", false
 	}
-	child = d.record.Column(d.next - 1).(*array.List).ListValues()
-	if data.Len() == 0 {
-		return []int32{0}, child, name, true
+	child = &d.arrays[f.array+1]
+	offsets, ok = d.arrays[f.array].offsets(child.length)
+	if !ok || child.nulls != 0 {
+		d.fail(f.Name, "has bad offsets")
+		return nil, nil, f.Name, false
 	}
-	all := arrow.Int32Traits.CastFromBytes(data.Buffers()[1].Bytes())
-	if data.Offset()+data.Len()+1 > len(all) || child.NullN() != 0 {
-		d.fail(name, "is too short")
-		return nil, nil, name, false
-	}
-	offsets = all[data.Offset() : data.Offset()+data.Len()+1]
-	previous := int32(0)
-	for _, o := range offsets {
-		if o < previous || int(o) > child.Len() {
-			d.fail(name, "has bad offsets")
-			return nil, nil, name, false
-		}
-		previous = o
-	}
-	return offsets, child, name, true
+	return offsets, child, f.Name, true
 }

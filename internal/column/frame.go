@@ -1,6 +1,7 @@
 package column
 
 import (
+	"bytes"
 	"encoding/binary"
 
 	"github.com/pierrec/lz4/v4"
@@ -43,4 +44,39 @@ func (c *compressor) append(dst, raw []byte) []byte {
 		dst = append(dst, c.block[:n]...)
 	}
 	return binary.LittleEndian.AppendUint32(dst, 0)
+}
+
+// decompress fills dst with what a frame holds. It returns false for a frame of
+// another form, or one that holds more or less.
+func decompress(dst, frame []byte) bool {
+	if !bytes.HasPrefix(frame, frameHead[:]) {
+		return false
+	}
+	for frame = frame[len(frameHead):]; len(frame) >= 4; {
+		size := binary.LittleEndian.Uint32(frame)
+		frame = frame[4:]
+		if size == 0 {
+			return len(dst) == 0 && len(frame) == 0
+		}
+		verbatim := size&frameVerbatim != 0
+		size &^= frameVerbatim
+		if int(size) > len(frame) {
+			return false
+		}
+		block := frame[:size]
+		frame = frame[size:]
+		if verbatim {
+			if len(block) > len(dst) {
+				return false
+			}
+			dst = dst[copy(dst, block):]
+			continue
+		}
+		n, err := lz4.UncompressBlock(block, dst[:min(len(dst), frameBlock)])
+		if err != nil {
+			return false
+		}
+		dst = dst[n:]
+	}
+	return false
 }
