@@ -160,8 +160,9 @@ func (d *deployment) runTransform(ctx context.Context, registry prometheus.Regis
 }
 
 // handoverPatience is how long a part of a process that starts waits for another
-// part to read what both need. Joining a group takes about a second.
-const handoverPatience = 3 * time.Second
+// part to read what both need: as long as a group may wait for members that died.
+// Joining takes a second, and longer on busy cores, where reading twice hurts most.
+const handoverPatience = 10 * time.Second
 
 // offering is a store whose restored partitions the query service of the same
 // process takes in as well, while they are read.
