@@ -85,17 +85,15 @@ func (w *worker) announce(ctx context.Context, m *stream.Message) error {
 }
 
 // passRebuild passes an order to switch to a rebuild on to those who store rows.
-// Engines get an empty message. It names what was staged in the store and says
-// nothing else, so it needs no seal.
+// Engines get an empty message. Only the number of what was staged in the store
+// goes on, whatever else somebody may have put there, so it needs no seal.
 func (w *worker) passRebuild(ctx context.Context, m *stream.Message) error {
 	if err := w.tellEngines(ctx, &vault.Announcement{RawOffset: m.Offset, Epoch: w.main.epoch}); err != nil {
 		return err
 	}
 	out := headed(answer.SchemaRebuild, m.Offset, w.main.epoch, nil, 0)
-	for _, h := range m.Headers {
-		if h.Key != stream.HeaderSchema {
-			out.Headers = append(out.Headers, h)
-		}
+	if number, err := m.Int64(answer.HeaderRebuild); err == nil { // else those who store rows have no use for it
+		out.Headers = append(out.Headers, stream.Int64Header(answer.HeaderRebuild, number))
 	}
 	if _, err := w.stage.config.Client.Produce(ctx, w.main.topic, w.partition, out); err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/leerstroom/leerstroom/ingest/raw"
@@ -260,15 +261,30 @@ func TestRebuildIsPassedOnOnce(t *testing.T) {
 	order(7)
 	order(8)
 	d.push(t, r, thePart, 1)
+	// Nothing but the number goes on of an order, nothing at all of one without.
+	canary := stream.Header{Key: "learner", Value: []byte("las-12AB00-4711")}
+	schema := stream.Header{Key: stream.HeaderSchema, Value: []byte(answer.SchemaRebuild)}
+	numbers[5], numbers[6] = 9, -1
+	d.send(t, thePart, stream.Message{Value: canary.Value, Headers: []stream.Header{schema, canary, stream.Int64Header(answer.HeaderRebuild, 9)}},
+		stream.Message{Headers: []stream.Header{schema, {Key: answer.HeaderRebuild, Value: canary.Value}}})
 	must(t, work(t.Context(), d, d.stage(t), thePart, r))
 	want := d.dropRepeats(t, d.read(t, d.topics.Answers, thePart))
 	for i := range want {
-		number, err := want[i].Int64(transform.HeaderRebuild)
+		number, err := want[i].Int64(answer.HeaderRebuild)
+		if err != nil {
+			number = -1
+		}
 		isOrder := string(want[i].Header(stream.HeaderSchema)) == answer.SchemaRebuild
-		if ordered, ok := numbers[int64(i)]; isOrder != ok || ok && (err != nil || number != ordered) {
+		if ordered, ok := numbers[int64(i)]; isOrder != ok || ok && number != ordered {
 			t.Errorf("raw offset %d: an order is %v, number %d (%v), want %v, %d", i, isOrder, number, err, ok, ordered)
 		}
+		for _, h := range append(want[i].Headers, stream.Header{Value: want[i].Value}) {
+			if h.Key == canary.Key || strings.Contains(string(h.Value), string(canary.Value)) {
+				t.Errorf("raw offset %d passes on what was not its number", i)
+			}
+		}
 	}
+	// What one life has written the next finds, so the stage gets further each time.
 	deadly := "engine written"
 	crashes := d.crashAndCompare(t, r, "every message written", want, 100, func(step string, _ int) bool {
 		if step != deadly {

@@ -175,15 +175,11 @@ func sameSkill(a *SkillRows, i int, b *SkillRows, k int) bool {
 		same(a.LastScore, b.LastScore)
 }
 
-// HeaderRebuild is the header of a message of `raw` and `answers` with the schema
-// answer.SchemaRebuild: the number of the rebuild.
-const HeaderRebuild = "rebuild"
-
 // OrderRebuild orders a partition to switch to what is staged of a rebuild, and
 // returns the offset of the order in `raw`.
 func OrderRebuild(ctx context.Context, client *stream.Client, topics stream.Topics, partition int, number uint64) (int64, error) {
 	offset, err := client.Produce(ctx, topics.Raw, partition, stream.Message{Headers: []stream.Header{
-		{Key: stream.HeaderSchema, Value: []byte(answer.SchemaRebuild)}, stream.Int64Header(HeaderRebuild, int64(number))}})
+		{Key: stream.HeaderSchema, Value: []byte(answer.SchemaRebuild)}, stream.Int64Header(answer.HeaderRebuild, int64(number))}})
 	if err != nil {
 		return 0, fmt.Errorf("order partition %d to switch to rebuild %d: %w", partition, number, err)
 	}

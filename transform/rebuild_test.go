@@ -80,7 +80,7 @@ func (w *world) orderRebuild(partition int, rawOffset int64, number uint64) {
 	w.messages[partition] = append(w.messages[partition], sent{rebuild: rawOffset})
 	w.produce(partition, stream.Message{Headers: []stream.Header{
 		{Key: stream.HeaderSchema, Value: []byte(answer.SchemaRebuild)}, stream.Int64Header(stream.HeaderRawOffset, rawOffset),
-		stream.Int64Header(stream.HeaderKeyEpoch, 1), stream.DigestHeader(nil), stream.Int64Header(transform.HeaderRebuild, int64(number))}})
+		stream.Int64Header(stream.HeaderKeyEpoch, 1), stream.DigestHeader(nil), stream.Int64Header(answer.HeaderRebuild, int64(number))}})
 }
 
 // otherModel differs from the defaults in what is thought of learners.

@@ -144,7 +144,7 @@ func (u *unit) read(m *stream.Message, rawOffset int64) error {
 	u.content, u.rawOffset, u.offset = contentNothing, rawOffset, m.Offset
 	u.recorded, u.snapshot = nil, nil
 	if string(m.Header(stream.HeaderSchema)) == answer.SchemaRebuild {
-		number, err := m.Int64(HeaderRebuild)
+		number, err := m.Int64(answer.HeaderRebuild)
 		if err != nil {
 			return &poison{ReasonHeaders, err}
 		}

@@ -13,6 +13,9 @@ const SchemaCommands = "commands.v1"
 // to switch to a rebuild. They have no content.
 const SchemaRebuild = "rebuild.v1"
 
+// HeaderRebuild is their header: the number of the rebuild, an int64.
+const HeaderRebuild = "rebuild"
+
 // CommandKind tells what a command orders.
 type CommandKind uint8
 
