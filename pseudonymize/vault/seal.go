@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/leerstroom/leerstroom/pseudonymize/keyring"
 )
@@ -88,15 +89,16 @@ func (s *Sealer) Seal(dst, plaintext []byte, context ...[]byte) ([]byte, error) 
 		return dst, fmt.Errorf("seal: %w", err)
 	}
 	start := len(dst)
+	dst = slices.Grow(dst, sealOverhead+len(plaintext))
 	dst = append(dst, sealVersion)
 	dst = binary.BigEndian.AppendUint32(dst, epoch)
 	dst = append(dst, k.fingerprint[:]...)
-	var nonce [sealNonce]byte
-	if _, err := rand.Read(nonce[:]); err != nil {
+	dst = dst[:start+sealHeader+sealNonce]
+	nonce := dst[start+sealHeader:]
+	if _, err := rand.Read(nonce); err != nil {
 		return dst[:start], fmt.Errorf("seal: draw nonce: %w", err)
 	}
-	dst = append(dst, nonce[:]...)
-	return k.aead.Seal(dst, dst[start+sealHeader:start+sealHeader+sealNonce], plaintext, s.bind(dst[start:start+sealHeader], context)), nil
+	return k.aead.Seal(dst, nonce, plaintext, s.bind(dst[start:start+sealHeader], context)), nil
 }
 
 // Open appends the plaintext of sealed bytes to dst. An epoch or fingerprint
