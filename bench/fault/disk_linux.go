@@ -40,7 +40,7 @@ func newDisk(dir string) (*disk, error) {
 		err = errors.Join(file.Truncate(diskBytes), file.Close())
 	}
 	if err == nil {
-		err = call("mkfs.ext4", "-q", "-F", "-m", "0", d.image)
+		err = call("mkfs.ext4", "-q", "-F", "-m", "0", "-N", "262144", d.image)
 	}
 	if err == nil {
 		err = d.attach()
