@@ -112,6 +112,7 @@ func (c *Campaign) disturb(ctx context.Context, random *rand.Rand, events []even
 		defer c.note("all %d events are acknowledged", len(events))
 		return delivery.deliver(inner, random, events)
 	})
+	group.Go(func() error { return c.revive(inner, pushed) })
 	for i := range strikes {
 		s := &strikes[i]
 		c.Struck[s.kind]++
@@ -144,6 +145,28 @@ func (c *Campaign) disturb(ctx context.Context, random *rand.Rand, events []even
 	c.Events += int(delivery.acknowledged.Load())
 	c.Again += int(delivery.again.Load())
 	return c.deployment.reviveEngines(ctx)
+}
+
+// revive starts engines again that end by themselves while events are pushed:
+// Apache Kafka takes seconds to give up after the disk was full.
+func (c *Campaign) revive(ctx context.Context, pushed <-chan struct{}) error {
+	look := time.NewTicker(500 * time.Millisecond)
+	defer look.Stop()
+	for {
+		select {
+		case <-pushed:
+			return nil
+		case <-ctx.Done():
+			return nil
+		case <-look.C:
+		}
+		c.engines.Lock()
+		err := c.deployment.reviveEngines(ctx)
+		c.engines.Unlock()
+		if err != nil {
+			return fmt.Errorf("revive: %w", err)
+		}
+	}
 }
 
 // settle waits until the store has caught up with the log, and compares.
