@@ -159,7 +159,7 @@ func TestRosterCommands(t *testing.T) {
 		{"no scheme", "", []string{"roster", "merge", "--from", "canary-7", "--into", "las:canary-2"}, 2, []string{"want eckid:VALUE"}},
 		{"no roster", "", []string{"roster", "import", file("name\ncanary\n")}, 1, []string{"not a roster", "column 1"}},
 		{"an unknown pupil to erase", "las:canary-7", []string{"erase", "--alias", "-"}, 1, []string{"alias is unknown"}},
-		{"nobody to erase", "", []string{"erase"}, 2, []string{"--alias or --again"}},
+		{"nobody to erase", "", []string{"erase"}, 2, []string{"one of --alias, --aliases and --again is needed"}},
 	}
 	for _, step := range steps {
 		code, out, errs := called(t, step.stdin, append(step.args, ours...)...)

@@ -66,7 +66,7 @@ func Execute(t testing.TB, connection engine.ClickHouse, statement string) {
 }
 
 func execute(ctx context.Context, connection engine.ClickHouse, statement string) error {
-	client, err := ch.Dial(ctx, ch.Options{Address: connection.Addresses[0], User: connection.User, Password: connection.Password})
+	client, err := ch.Dial(ctx, ch.Options{Address: connection.Addresses[0], User: connection.User, Password: connection.Password, ReadTimeout: time.Minute})
 	if err != nil {
 		return err
 	}
