@@ -220,7 +220,7 @@ func fullDisk(ctx context.Context, c *Campaign, s *strike) error {
 	defer c.engines.Unlock()
 	err := c.deployment.disk.fill()
 	pause(ctx, s.lasts)
-	return errors.Join(err, c.deployment.disk.empty(), c.deployment.reviveEngines(ctx))
+	return errors.Join(err, c.deployment.disk.empty())
 }
 
 func powerLoss(ctx context.Context, c *Campaign, _ *strike) error {

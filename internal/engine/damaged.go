@@ -31,6 +31,7 @@ func (s *ClickHouseServer) damaged(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("ask for damaged parts: %w", err)
 	}
+	request.Close = true // none is kept between looks: the gate would have to wait for it
 	request.SetBasicAuth(s.ClickHouse.User, s.ClickHouse.Password)
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {

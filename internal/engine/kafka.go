@@ -49,20 +49,22 @@ type Broker struct {
 	marks   string // file of the watermarks
 	logger  *slog.Logger
 
-	mu      sync.Mutex // guards the file
-	stop    chan struct{}
+	mu      sync.Mutex         // guards the file
+	stop    context.CancelFunc // of keep
 	keeping sync.WaitGroup
 }
 
 func startBroker(config Config, logger *slog.Logger) (*Broker, error) {
 	b := &Broker{
 		dir: filepath.Join(config.DataDir, kafkaDir), marks: filepath.Join(config.DataDir, watermarksFile),
-		logger: logger, stop: make(chan struct{}),
+		logger: logger,
 	}
 	if err := b.begin(config); err != nil {
 		return nil, fmt.Errorf("start embedded kafka: %w", err)
 	}
-	b.keeping.Go(b.keep)
+	ctx, stop := context.WithCancel(context.Background())
+	b.stop = stop
+	b.keeping.Go(func() { b.keep(ctx) })
 	logger.Info("embedded kafka is up", "address", b.Address)
 	return b, nil
 }
@@ -138,7 +140,7 @@ func brokerOptions(config Config, listener net.Listener, logger *slog.Logger) []
 
 // Close stops the broker and writes down what it holds in memory.
 func (b *Broker) Close() error {
-	close(b.stop)
+	b.stop()
 	b.keeping.Wait()
 	err := b.record(nil)
 	b.cluster.Close()
@@ -149,17 +151,8 @@ func (b *Broker) Close() error {
 }
 
 // keep removes what is past its retention period and members that are gone,
-// until Close.
-func (b *Broker) keep() {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	go func() {
-		select {
-		case <-b.stop:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
+// until ctx ends.
+func (b *Broker) keep(ctx context.Context) {
 	retention, silence := time.NewTicker(retentionPeriod), time.NewTicker(silencePeriod)
 	defer retention.Stop()
 	defer silence.Stop()
