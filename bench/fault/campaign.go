@@ -97,7 +97,20 @@ func (c *Campaign) Round(ctx context.Context) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("seed %d, round %d: %w\n%s\n%s", c.config.Seed, c.rounds, err, strings.Join(c.timeline, "\n"), c.deployment.printed(25)+c.deployment.stacks())
+	return fmt.Errorf("seed %d, round %d: %w\n%s\n%s", c.config.Seed, c.rounds, err, strings.Join(c.timeline, "\n"), c.found(context.WithoutCancel(ctx))+c.deployment.printed(25)+c.deployment.stacks())
+}
+
+// found is what fsck and ClickHouse say of a round that failed.
+func (c *Campaign) found(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	var out strings.Builder
+	if err := c.fsck(ctx); err != nil {
+		fmt.Fprintf(&out, "%v\n", err)
+	}
+	parts, err := c.deployment.rows(ctx, "SELECT table, name, reason FROM system.detached_parts")
+	fmt.Fprintf(&out, "parts that ClickHouse has put aside: %v (%v)\n", parts, err)
+	return out.String() + c.deployment.complaints(200)
 }
 
 // disturb pushes events while the strikes of the round happen.

@@ -104,16 +104,18 @@ func (d *deployment) storeAddress() string { return d.store.ClickHouse.Addresses
 
 func (d *deployment) startBroker(ctx context.Context) (err error) {
 	at := filepath.Join(d.engines, "broker")
+	var broker *engine.BrokerProcess
 	if d.apache {
-		d.broker, err = engine.StartApacheKafka(ctx, engine.ApacheKafkaConfig{Dir: at, Port: d.port, HeapMB: 256, Synced: true, ShortLived: true,
+		broker, err = engine.StartApacheKafka(ctx, engine.ApacheKafkaConfig{Dir: at, Port: d.port, HeapMB: 256, Synced: true, ShortLived: true,
 			// Small logs: the disk is small, and it is filled on purpose.
 			Properties: map[string]string{"log.index.size.max.bytes": strconv.Itoa(256 << 10), "log.cleaner.enable": "false"}})
 	} else {
-		d.broker, err = engine.StartBrokerProcess(ctx, at, engine.KafkaConfig{Port: d.port})
+		broker, err = engine.StartBrokerProcess(ctx, at, engine.KafkaConfig{Port: d.port})
 	}
 	if err != nil {
 		return err
 	}
+	d.broker = broker
 	_, port, err := net.SplitHostPort(d.broker.Address)
 	if err == nil {
 		d.port, err = strconv.Atoi(port)
@@ -121,12 +123,14 @@ func (d *deployment) startBroker(ctx context.Context) (err error) {
 	return err
 }
 
-func (d *deployment) startStore(ctx context.Context) (err error) {
+func (d *deployment) startStore(ctx context.Context) error {
 	d.storeAt.DataDir = filepath.Join(d.engines, "store")
 	d.storeAt.ClickHouse.MemoryRatio = .1
-	if d.store, err = engine.StartClickHouse(ctx, d.storeAt, nil); err != nil {
+	store, err := engine.StartClickHouse(ctx, d.storeAt, nil)
+	if err != nil {
 		return err
 	}
+	d.store = store
 	c := &d.storeAt.ClickHouse
 	for address, into := range map[string]*int{d.store.ClickHouse.Addresses[0]: &c.NativePort, d.store.ClickHouse.HTTPAddress: &c.HTTPPort} {
 		_, port, err := net.SplitHostPort(address)
@@ -295,6 +299,21 @@ func (d *deployment) printed(lines int) string {
 		fmt.Fprintf(&out, "--- %d %s, ended %d times by itself\n%s\n", i, m.stage, m.ownExits(), m.output.last(lines))
 	}
 	return out.String()
+}
+
+// complaints returns the last warnings and errors in ClickHouse's log.
+func (d *deployment) complaints(lines int) string {
+	content, err := os.ReadFile(filepath.Join(d.storeAt.DataDir, "clickhouse", "log", "clickhouse.log"))
+	if err != nil {
+		return fmt.Sprintf("log of clickhouse: %v\n", err)
+	}
+	var found []string
+	for line := range strings.Lines(string(content)) {
+		if strings.Contains(line, "<Error>") || strings.Contains(line, "<Warning>") {
+			found = append(found, line)
+		}
+	}
+	return "--- clickhouse complains\n" + strings.Join(found[max(0, len(found)-lines):], "")
 }
 
 // stacks makes the processes that may hang print what they are doing, and returns

@@ -5,6 +5,7 @@ import (
 	"os"
 	"runtime/debug"
 	"runtime/metrics"
+	"sync/atomic"
 	"time"
 )
 
@@ -16,51 +17,117 @@ const (
 	memoryInterval = 100 * time.Millisecond // between two looks
 )
 
-// limitMemory sets the soft limit of this process's memory until the returned
-// function is called. Go's collector lets as much garbage lie as there is alive;
-// what is alive here is mostly columns that live long and hold no pointers, so
-// that it costs little to collect more often.
+// While states are read back, nearly everything that is allocated stays: the
+// collector finds little, and would look often, because what is alive grows.
+const (
+	loadingPercent = 400             // garbage and what is new before it looks again, in parts of what was alive
+	loadingPause   = 2 * time.Second // without a reading until it works as usual
+)
+
+// memoryBound sets the soft limit of this process's memory. Go's collector lets
+// as much garbage lie as there is alive; what is alive here is mostly columns that
+// live long and hold no pointers, so that it costs little to collect more often.
 //
 // A limit that was configured holds as it is, and so does GOMEMLIMIT. The
-// automatic one, 0, follows what is alive.
-func limitMemory(limitMiB int) (stop func()) {
-	if limitMiB == 0 && os.Getenv("GOMEMLIMIT") != "" {
+// automatic one, 0, follows what is alive, and is half of the memory that the
+// machine has left while states are read back. GOGC, when set, holds at any time.
+//
+// All methods work on nil and then do nothing.
+type memoryBound struct {
+	automatic   bool
+	limit       int64 // that was set last; owned by follow
+	limitBefore int64
+	percent     int // Go's, when it is not touched; negative = it must not be
+
+	loading atomic.Int64 // readings under way
+	loaded  atomic.Int64 // when the last one began or ended, in nanoseconds since 1970; 0 = none did
+
+	quit, ended chan struct{}
+}
+
+// boundMemory bounds memory until stop is called.
+func boundMemory(limitMiB int) *memoryBound {
+	m := &memoryBound{automatic: limitMiB == 0 && os.Getenv("GOMEMLIMIT") == "", limit: memoryFloor, percent: -1,
+		limitBefore: debug.SetMemoryLimit(-1), quit: make(chan struct{}), ended: make(chan struct{})}
+	switch {
+	case m.automatic:
+		debug.SetMemoryLimit(m.limit)
+	case limitMiB > 0:
+		debug.SetMemoryLimit(int64(limitMiB) << 20)
+	}
+	if os.Getenv("GOGC") == "" {
+		m.percent = debug.SetGCPercent(100)
+		debug.SetGCPercent(m.percent)
+	}
+	go func() { // until stop, which waits for it
+		defer close(m.ended)
+		m.follow()
+	}()
+	return m
+}
+
+// stop ends the bound.
+func (m *memoryBound) stop() {
+	if m == nil {
+		return
+	}
+	close(m.quit)
+	<-m.ended
+	debug.SetMemoryLimit(m.limitBefore)
+}
+
+// load says that states are read back until the returned function is called.
+func (m *memoryBound) load() (done func()) {
+	if m == nil {
 		return func() {}
 	}
-	limit := int64(limitMiB) << 20
-	if limitMiB == 0 {
-		limit = memoryFloor
-	}
-	before := debug.SetMemoryLimit(limit)
-	if limitMiB > 0 {
-		return func() { debug.SetMemoryLimit(before) }
-	}
-	quit, ended := make(chan struct{}), make(chan struct{})
-	go func() { // until stop, which waits for it
-		defer close(ended)
-		followMemory(limit, quit)
-	}()
+	m.loaded.Store(time.Now().UnixNano())
+	m.loading.Add(1)
 	return func() {
-		close(quit)
-		<-ended
-		debug.SetMemoryLimit(before)
+		m.loaded.Store(time.Now().UnixNano())
+		m.loading.Add(-1)
 	}
 }
 
-// followMemory moves the automatic limit until quit is closed.
-func followMemory(limit int64, quit <-chan struct{}) {
+// isLoading tells whether states are, or were a moment ago, read back.
+func (m *memoryBound) isLoading() bool {
+	return m.loading.Load() > 0 || time.Since(time.Unix(0, m.loaded.Load())) < loadingPause
+}
+
+// follow moves limit and collector until the bound ends.
+func (m *memoryBound) follow() {
 	ticker := time.NewTicker(memoryInterval)
 	defer ticker.Stop()
+	loading, roomBytes := false, int64(0)
 	for {
 		select {
 		case <-ticker.C:
-		case <-quit:
+		case <-m.quit:
+			m.collect(loading, false)
 			return
 		}
-		if next := automaticLimit(aliveBytes()); next != limit {
-			debug.SetMemoryLimit(next)
-			limit = next
+		if before := loading; m.isLoading() != before {
+			loading = !before
+			m.collect(before, loading)
+			if roomBytes = 0; loading {
+				roomBytes = spareBytes() / 2
+			}
 		}
+		if next := max(automaticLimit(aliveBytes()), roomBytes); m.automatic && next != m.limit {
+			debug.SetMemoryLimit(next)
+			m.limit = next
+		}
+	}
+}
+
+// collect tells the collector how often to look.
+func (m *memoryBound) collect(before, loading bool) {
+	switch {
+	case m.percent < 0 || before == loading:
+	case loading:
+		debug.SetGCPercent(max(m.percent, loadingPercent))
+	default:
+		debug.SetGCPercent(m.percent)
 	}
 }
 

@@ -143,7 +143,7 @@ func (d *deployment) runTransform(ctx context.Context, registry prometheus.Regis
 	if err != nil {
 		return err
 	}
-	stage, err := transform.NewStage(transform.StageConfig{Client: d.client, Topics: d.names, Persistence: offering{persistence, d.restored}, Snapshots: snapshots,
+	stage, err := transform.NewStage(transform.StageConfig{Client: d.client, Topics: d.names, Persistence: &restoring{persistence, d.memory, d.restored}, Snapshots: snapshots,
 		Catalog: catalog, Now: now, NormInterval: d.config.NormInterval, Logger: d.logger, Registry: registry,
 		DeadLetter: func(ctx context.Context, partition int, reason string, m *stream.Message) error {
 			return letters.Write(ctx, d.names.Answers, partition, reason, m)
@@ -164,18 +164,20 @@ func (d *deployment) runTransform(ctx context.Context, registry prometheus.Regis
 // Joining takes a second, and longer on busy cores, where reading twice hurts most.
 const handoverPatience = 10 * time.Second
 
-// offering is a store whose restored partitions the query service of the same
+// restoring is a store whose restored partitions the query service of the same
 // process takes in as well, while they are read.
-type offering struct {
+type restoring struct {
 	*store.Store
+	memory   *memoryBound
 	restored *handover.Handover[*transform.Restored]
 }
 
 // Restore implements transform.Persistence.
-func (o offering) Restore(ctx context.Context, partition int) (transform.Restored, error) {
-	restored, err := o.Store.Restore(ctx, partition)
+func (r *restoring) Restore(ctx context.Context, partition int) (transform.Restored, error) {
+	defer r.memory.load()()
+	restored, err := r.Store.Restore(ctx, partition)
 	if err == nil {
-		o.restored.Offer(partition, &restored)
+		r.restored.Offer(partition, &restored)
 	}
 	return restored, err
 }

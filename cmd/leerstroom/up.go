@@ -92,13 +92,15 @@ keys that this stage needs; a missing key stops it.`,
 // runProcess opens the deployment and runs the stages until the command's
 // context ends.
 func runProcess(command *cobra.Command, flags *stageFlags, config *configuration, createKeys bool, stages []string) (err error) {
-	defer limitMemory(config.MemoryLimitMiB)()
+	memory := boundMemory(config.MemoryLimitMiB)
+	defer memory.stop()
 	ctx, paths := command.Context(), layout{flags.data}
 	d, err := openDeployment(ctx, config, paths, newLogger(command.ErrOrStderr(), flags.verbose))
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.close()) }()
+	d.memory = memory
 	if createKeys {
 		if err := d.createKeys(); err != nil {
 			return err
