@@ -22,6 +22,10 @@ const departedInUse = `SELECT learner FROM {db}.answers FINAL WHERE learner IN (
 UNION DISTINCT SELECT learner FROM {db}.test_results FINAL WHERE learner IN (SELECT learner FROM {db}.departed FINAL WHERE purged = 0)
 UNION DISTINCT SELECT learner FROM {db}.skills FINAL WHERE learner IN (SELECT learner FROM {db}.departed FINAL WHERE purged = 0)`
 
+// purgeAttempts is how often a deletion is ordered before something else must be
+// wrong.
+const purgeAttempts = 3
+
 // Purge implements transform.Persistence: it takes everything under tokens that
 // have left off the disk, all of them in one mutation per table, and returns when
 // that is done. Readers don't see those rows before either. It may run at any
@@ -39,13 +43,20 @@ func (s *Store) Purge(ctx context.Context) error {
 	if rows[0][0] == 0 {
 		return nil
 	}
-	for _, table := range tablesOfLearners {
-		if err := s.statement(ctx, "ALTER TABLE {db}."+table+" DELETE WHERE learner IN (SELECT learner FROM {db}.departed FINAL WHERE purged = 1)"); err != nil {
-			return fmt.Errorf("purge %s: %w", table, err)
+	tables := tablesOfLearners
+	for attempt := 1; len(tables) > 0; attempt++ {
+		if attempt > purgeAttempts {
+			return fmt.Errorf("purge: the deletion in %s was lost %d times; look into ClickHouse's log for why it forgets mutations", strings.Join(tables, ", "), purgeAttempts)
 		}
-	}
-	if err := s.awaitMutations(ctx); err != nil {
-		return fmt.Errorf("purge: %w", err)
+		ordered := make(map[string]int64)
+		for _, table := range tables {
+			if ordered[table], err = s.orderPurge(ctx, table); err != nil {
+				return fmt.Errorf("purge %s: %w", table, err)
+			}
+		}
+		if tables, err = s.awaitMutations(ctx, ordered); err != nil {
+			return fmt.Errorf("purge: %w", err)
+		}
 	}
 	err = s.statement(ctx, "INSERT INTO {db}.departed (partition, learner, position, school, into, purged)"+
 		" SELECT partition, learner, position, school, into, 2 FROM {db}.departed FINAL WHERE purged = 1")
@@ -61,23 +72,64 @@ func (s *Store) statement(ctx context.Context, body string) error {
 	})
 }
 
-// awaitMutations waits until no table of learners is being rewritten. A
-// connection that waited instead would be silent for too long.
-func (s *Store) awaitMutations(ctx context.Context) error {
+// orderPurge orders the deletion in one table and returns the number of the
+// mutation.
+func (s *Store) orderPurge(ctx context.Context, table string) (int64, error) {
+	err := s.statement(ctx, "ALTER TABLE {db}."+table+" DELETE WHERE learner IN (SELECT learner FROM {db}.departed FINAL WHERE purged = 1)")
+	if err != nil {
+		return 0, err
+	}
+	rows, err := s.integers(ctx, 1, "SELECT max("+mutationNumber+") AS c0 FROM system.mutations WHERE database = {database:String} AND table = {table:String}",
+		parameters{"database": s.config.Database, "table": table})
+	if err != nil {
+		return 0, err
+	}
+	return rows[0][0], nil
+}
+
+// mutationNumber is the number in mutation_12.txt, or in 0000000012 on replicas.
+const mutationNumber = "toInt64OrZero(extract(mutation_id, '[0-9]+'))"
+
+// awaitMutations waits until no table of learners is being rewritten, and returns
+// the tables of which ClickHouse has forgotten the mutation: one that it could not
+// write is gone when it starts again. A connection that waited instead would be
+// silent for too long.
+func (s *Store) awaitMutations(ctx context.Context, ordered map[string]int64) (lost []string, err error) {
 	ticker := time.NewTicker(200 * time.Millisecond)
 	defer ticker.Stop()
 	for {
 		rows, err := s.integers(ctx, 1, "SELECT toInt64(count()) AS c0 FROM system.mutations WHERE database = {database:String}"+
 			" AND has(splitByChar(',', {tables:String}), table) AND NOT is_done", parameters{"database": s.config.Database, "tables": strings.Join(tablesOfLearners, ",")})
-		if err != nil || rows[0][0] == 0 {
-			return err
+		if err != nil {
+			return nil, err
+		}
+		if rows[0][0] == 0 {
+			return s.lostMutations(ctx, ordered)
 		}
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return nil, context.Cause(ctx)
 		}
 	}
+}
+
+func (s *Store) lostMutations(ctx context.Context, ordered map[string]int64) (lost []string, err error) {
+	for _, table := range tablesOfLearners {
+		number, any := ordered[table]
+		if !any {
+			continue
+		}
+		rows, err := s.integers(ctx, 1, "SELECT toInt64(count()) AS c0 FROM system.mutations WHERE database = {database:String} AND table = {table:String} AND "+
+			mutationNumber+" = {number:Int64}", parameters{"database": s.config.Database, "table": table, "number": number})
+		if err != nil {
+			return nil, err
+		}
+		if rows[0][0] == 0 {
+			lost = append(lost, table)
+		}
+	}
+	return lost, nil
 }
 
 // loadDeparted returns the tokens of a partition that have left.

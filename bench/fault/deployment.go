@@ -229,12 +229,15 @@ func (d *deployment) of(stage string) []*member {
 }
 
 // losePower takes everything down at once, drops what was never synced, and
-// brings it up again.
+// brings it up again. Everything stands still before the disk is gone: the kernel
+// lets a sync succeed that it has just given up, and nobody may tell of it.
 func (d *deployment) losePower(ctx context.Context) error {
+	pids := []int{d.broker.ID(), d.store.ID()}
 	for _, m := range d.members {
 		m.hold(true)
+		pids = append(pids, m.id())
 	}
-	err := d.disk.losePower()
+	err := errors.Join(standStill(ctx, pids), d.disk.losePower())
 	for _, m := range d.members {
 		m.signal(syscall.SIGKILL)
 	}

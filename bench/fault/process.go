@@ -101,6 +101,16 @@ func (m *member) signal(s syscall.Signal) {
 	_ = m.process.Signal(s) // one that has just ended can't be signalled
 }
 
+// id returns the number of the process, 0 when none runs.
+func (m *member) id() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.process == nil {
+		return 0
+	}
+	return m.process.Pid
+}
+
 // setClock makes the clock of the process wrong by so much, 0 right again.
 func (m *member) setClock(by time.Duration) error {
 	next := m.clock + ".next"

@@ -109,6 +109,9 @@ func (b *BrokerProcess) Done() <-chan struct{} { return b.process.done }
 // Err tells how the process ended. It may be called after Done is closed.
 func (b *BrokerProcess) Err() error { return b.process.reason() }
 
+// ID returns the number of the process.
+func (b *BrokerProcess) ID() int { return b.process.command.Process.Pid }
+
 // Kill ends the broker with SIGKILL.
 func (b *BrokerProcess) Kill() error { return b.process.kill() }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -56,7 +57,10 @@ func prepare(config Config) (ClickHouse, error) {
 
 // startChild starts a child and returns when it answers; again with other ports
 // when somebody took one between its choice and its use.
-func startChild(ctx context.Context, config Config, library string, connection ClickHouse) (*child, error) {
+func startChild(ctx context.Context, config Config, library string, connection ClickHouse, logger *slog.Logger) (*child, error) {
+	if err := mendUnwritten(filepath.Join(config.DataDir, "clickhouse", "data"), logger); err != nil {
+		return nil, err
+	}
 	for attempt := 1; ; attempt++ {
 		found, err := freePorts(0, 0)
 		if err != nil {

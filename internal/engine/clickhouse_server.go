@@ -95,7 +95,7 @@ func (s *ClickHouseServer) begin(ctx context.Context) error {
 		return errors.Join(err, native.Close())
 	}
 	s.ClickHouse.Addresses, s.ClickHouse.HTTPAddress = []string{native.Addr().String()}, web.Addr().String()
-	if s.child, err = startChild(ctx, s.config, s.library, s.ClickHouse); err == nil {
+	if s.child, err = startChild(ctx, s.config, s.library, s.ClickHouse, s.logger); err == nil {
 		if err = writePorts(remembered, ports{Native: portOf(native), HTTP: portOf(web)}); err != nil {
 			err = errors.Join(err, s.child.process.kill())
 		}
@@ -161,7 +161,7 @@ func (s *ClickHouseServer) restart() error {
 	s.mu.Lock()
 	s.child = nil
 	s.mu.Unlock()
-	next, err := startChild(s.ctx, s.config, s.library, s.ClickHouse)
+	next, err := startChild(s.ctx, s.config, s.library, s.ClickHouse, s.logger)
 	if err != nil {
 		return fmt.Errorf("start again: %w", err)
 	}
@@ -200,6 +200,16 @@ func (s *ClickHouseServer) Close() error {
 		return fmt.Errorf("stop embedded clickhouse: %w", err)
 	}
 	return nil
+}
+
+// ID returns the number of the process, 0 while it is started again.
+func (s *ClickHouseServer) ID() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.child == nil {
+		return 0
+	}
+	return s.child.process.command.Process.Pid
 }
 
 // Kill ends the process with SIGKILL and frees the ports. It is for tests.
