@@ -170,28 +170,44 @@ func (p *pipeline) close(ctx context.Context) error {
 // fill seals the workload into `raw` and returns the number of rows, and for each
 // partition the offset after the last message.
 func (p *pipeline) fill(ctx context.Context, w *Workload, messageRows int, progress func(rows int)) (rows int, ends []int64, err error) {
+	ends = make([]int64, p.partitions)
+	err = p.sealed(w, messageRows, func(partition int, m stream.Message, n int) error {
+		offset, err := p.client.Produce(ctx, p.topics.Raw, partition, m)
+		if err != nil {
+			return err
+		}
+		rows += n
+		ends[partition] = offset + 1
+		progress(rows)
+		return nil
+	})
+	if err != nil {
+		return rows, nil, fmt.Errorf("fill %s: %w", p.topics.Raw, err)
+	}
+	return rows, ends, nil
+}
+
+// sealed gives each message of the workload to take, with the number of its rows.
+// The message is valid until take returns.
+func (p *pipeline) sealed(w *Workload, messageRows int, take func(partition int, m stream.Message, rows int) error) error {
 	sealer, err := seal.NewSealer(seal.SealerConfig{Recipient: p.private.Public()})
 	if err != nil {
-		return 0, nil, fmt.Errorf("fill %s: %w", p.topics.Raw, err)
+		return err
 	}
 	writer := raw.NewWriter(sealer, p.topics.Raw)
-	ends = make([]int64, p.partitions)
 	var message []byte
 	for partition, a := range w.RawMessages(p.partitions, messageRows) {
 		if message, err = writer.AppendAnswers(message[:0], partition, a); err != nil {
-			return rows, nil, fmt.Errorf("fill %s: %w", p.topics.Raw, err)
+			return err
 		}
-		offset, err := p.client.Produce(ctx, p.topics.Raw, partition, stream.Message{Value: message, Headers: []stream.Header{
+		m := stream.Message{Value: message, Headers: []stream.Header{
 			{Key: stream.HeaderSchema, Value: []byte(raw.SchemaAnswers)}, stream.Int64Header(stream.HeaderRows, int64(a.Rows)),
-		}})
-		if err != nil {
-			return rows, nil, err
+		}}
+		if err := take(partition, m, a.Rows); err != nil {
+			return err
 		}
-		rows += a.Rows
-		ends[partition] = offset + 1
-		progress(rows)
 	}
-	return rows, ends, nil
+	return nil
 }
 
 // stages runs stages until stop is called.

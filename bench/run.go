@@ -7,7 +7,10 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
+
+	"github.com/leerstroom/leerstroom/internal/stream"
 )
 
 // RunConfig says what to measure on which engines.
@@ -230,11 +233,14 @@ func (r *runner) copyAlone(ctx context.Context, p *pipeline) error {
 	if err != nil {
 		return err
 	}
+	before := allocations()
 	took, err := copyTopic(ctx, r.config.Environment.Brokers, p.topics.Answers, copied, p.partitions, r.config.Workers)
 	if err != nil {
 		return err
 	}
+	perRow := float64(allocations()-before) / float64(r.total())
 	r.results.add(figureCopy, float64(r.total())/took.Seconds(), "rows/s", "kafka-go alone: fetch every message of `answers` and produce it to another topic")
+	r.results.add("bare_kafka_copy_allocations_per_row", perRow, "allocations", "heap objects per row of that; the stages fetch a message twice and write it twice")
 	return nil
 }
 
@@ -301,8 +307,49 @@ func (r *runner) endToEnd(ctx context.Context) error {
 		r.results.add("end_to_end_allocations_per_row", perRow, "allocations", "heap objects per row of all stages in the middle half of that")
 		processor()
 		r.results.add("end_to_end_resident_memory", peak, "MB", "largest resident memory of the process of all stages at that speed, engines apart")
-		return r.verify(ctx, p)
+		if err := r.verify(ctx, p); err != nil {
+			return err
+		}
+		return r.known(s.ctx, p, rows)
 	})
+}
+
+// known measures allocations when the running stages know everybody and
+// everything: the same schools go on answering. The messages are made before,
+// since making them allocates, too.
+func (r *runner) known(ctx context.Context, p *pipeline, rows *atomic.Int64) error {
+	more, err := NewWorkload(r.workload.Population, WorkloadConfig{Answers: r.workload.Answers() + r.workload.Answers()/4})
+	if err != nil {
+		return err
+	}
+	type sealed struct {
+		partition int
+		message   stream.Message
+	}
+	var messages []sealed
+	want := rows.Load()
+	err = p.sealed(more.After(r.workload), messageRows, func(partition int, m stream.Message, n int) error {
+		m.Value = slices.Clone(m.Value)
+		messages = append(messages, sealed{partition, m})
+		want += int64(n)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("seal what schools answer next: %w", err)
+	}
+	runtime.GC()
+	before, from := allocations(), rows.Load()
+	for i := range messages {
+		if _, err := p.client.Produce(ctx, p.topics.Raw, messages[i].partition, messages[i].message); err != nil {
+			return err
+		}
+	}
+	if err := poll(ctx, 10*time.Millisecond, func() (bool, error) { return rows.Load() >= want, nil }); err != nil {
+		return err
+	}
+	r.results.add("end_to_end_known_allocations_per_row", float64(allocations()-before)/float64(want-from), "allocations",
+		"heap objects per row of all stages when learners and exercises are known, with those of writing to `raw`")
+	return nil
 }
 
 // endToEndUnscored measures pseudonymize and the archive without scoring.

@@ -228,6 +228,10 @@ func summary(problems []string) string {
 	return text
 }
 
+// askPause is how long to wait until everything is read again: to read it costs the
+// store more than what it waits for.
+const askPause = 400 * time.Millisecond
+
 // await asks again until there is no problem left.
 func (c *Campaign) await(ctx context.Context, what string, ask func(context.Context) ([]string, error)) error {
 	limit := time.NewTimer(roundLimit / 2)
@@ -245,7 +249,7 @@ func (c *Campaign) await(ctx context.Context, what string, ask func(context.Cont
 			return fmt.Errorf("%s: %w: %s", what, errors.Join(err, context.DeadlineExceeded), summary(problems))
 		case <-ctx.Done():
 			return fmt.Errorf("%s: %w: %s", what, errors.Join(err, context.Cause(ctx)), summary(problems))
-		case <-time.After(100 * time.Millisecond):
+		case <-time.After(askPause):
 		}
 	}
 }

@@ -80,6 +80,8 @@ func escapeXML(s string) (string, error) {
 //
 // The log is for what an operator has to know about parts and disks. The text of
 // a failed query may hold tokens, so the loggers that quote queries are off.
+// ClickHouse's tables of logs about itself are not mentioned at all: a section of
+// that name turns one on, whatever it says.
 const configXML = `<clickhouse>
   <logger>
     <log>{{x (path .Dir "log/clickhouse.log")}}</log>
@@ -98,15 +100,6 @@ const configXML = `<clickhouse>
   <users_config>{{x (path .Dir "users.xml")}}</users_config>
   <timezone>UTC</timezone>
   <send_crash_reports><enabled>false</enabled></send_crash_reports>
-  <query_log remove="1"/>
-  <query_thread_log remove="1"/>
-  <query_views_log remove="1"/>
-  <trace_log remove="1"/>
-  <text_log remove="1"/>
-  <part_log remove="1"/>
-  <metric_log remove="1"/>
-  <asynchronous_metric_log remove="1"/>
-  <processors_profile_log remove="1"/>
   <backups>
     <allowed_path>{{x (path .Dir "backups")}}/</allowed_path>
   </backups>

@@ -142,3 +142,28 @@ func TestBackupAndRestore(t *testing.T) {
 		t.Error("a backup may be written outside the backup directory")
 	}
 }
+
+// TestNoSystemLogs: ClickHouse's logs about itself would grow for ever, take
+// processor time, and may quote queries.
+func TestNoSystemLogs(t *testing.T) {
+	t.Parallel()
+	conn := open(t, enginetest.StartClickHouse(t).Connection())
+	execute(t, conn, "CREATE TABLE rows (n UInt64) ENGINE = MergeTree ORDER BY n")
+	execute(t, conn, "INSERT INTO rows SELECT number FROM numbers(1000)")
+	execute(t, conn, "SYSTEM FLUSH LOGS")
+	rows, err := conn.Query(t.Context(), "SELECT name FROM system.tables WHERE database = 'system' AND engine LIKE '%MergeTree'")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			t.Fatal(err)
+		}
+		t.Errorf("ClickHouse keeps the log system.%s", name)
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+}
