@@ -20,7 +20,7 @@ func TestRun(t *testing.T) {
 	defer cancel()
 	results, err := Run(ctx, RunConfig{
 		Environment: &Environment{Brokers: enginetest.Kafka(t), ClickHouse: connection, Dir: t.TempDir(), Prefix: enginetest.UniqueName("bench"), Partitions: 4},
-		Command:     "go test", Answers: 20_000, Schools: 20, Learners: 40, Workers: 4, RegistryLearners: 10_000,
+		Command:     "go test", Answers: 20_000, Schools: 20, Learners: 40, Workers: 4, RegistryLearners: 10_000, ModelLearners: 2_000,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -30,7 +30,8 @@ func TestRun(t *testing.T) {
 		figureEndToEnd, figureUnscored, figureEngine,
 		figureTokenCore, figureTokenBare, figureRegistry, figureResolution, figureSeal, figureSealSmall, figureWriteRaw, figureOpen, figureOpenSmall,
 		figureRotation, figureRotationToken,
-		"pseudonymize_allocations_per_row", "transform_and_store_allocations_per_row", "end_to_end_allocations_per_row", "end_to_end_resident_memory",
+		"pseudonymize_allocations_per_row", "transform_and_store_allocations_per_row", "end_to_end_allocations_per_row", "end_to_end_known_allocations_per_row",
+		"bare_kafka_copy_allocations_per_row", "end_to_end_resident_memory",
 	} {
 		if v := results.Value(name); !(v > 0) || math.IsInf(v, 0) {
 			t.Errorf("figure %s = %v, want a number above 0", name, v)
