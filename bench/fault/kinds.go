@@ -215,11 +215,14 @@ func resend(ctx context.Context, c *Campaign, s *strike) error {
 	return newPush(c.deployment.listen, c.deployment.keys).deliver(ctx, random, again)
 }
 
+// shortestFull is longer than it takes anybody to notice, on busy cores too.
+const shortestFull = 200 * time.Millisecond
+
 func fullDisk(ctx context.Context, c *Campaign, s *strike) error {
 	c.engines.Lock()
 	defer c.engines.Unlock()
 	err := c.deployment.disk.fill()
-	pause(ctx, s.lasts)
+	pause(ctx, shortestFull+s.lasts)
 	return errors.Join(err, c.deployment.disk.empty())
 }
 

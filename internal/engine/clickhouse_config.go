@@ -22,7 +22,7 @@ func writeServerConfig(dir string, config ClickHouseConfig, connection ClickHous
 		ratio = defaultMemoryRatio
 	}
 	values := serverValues{
-		Dir: dir, Ports: chosen, Host: loopback, MemoryRatio: ratio, Pool: max(2, runtime.NumCPU()),
+		Dir: dir, Ports: chosen, Host: loopback, MemoryRatio: ratio, Pool: max(2, runtime.NumCPU()), SpaceKept: spaceKept,
 		Synced: !config.UnsyncedWrites, Cluster: config.Cluster,
 		User: connection.User, Password: connection.Password, PasswordSHA256: hex.EncodeToString(digest[:]),
 	}
@@ -55,6 +55,7 @@ type serverValues struct {
 	Host           string
 	MemoryRatio    float64
 	Pool           int
+	SpaceKept      int64
 	Synced         bool
 	Cluster        string
 	Shards         []shard
@@ -100,6 +101,7 @@ const configXML = `<clickhouse>
   <users_config>{{x (path .Dir "users.xml")}}</users_config>
   <timezone>UTC</timezone>
   <send_crash_reports><enabled>false</enabled></send_crash_reports>
+  <storage_configuration><disks><default><keep_free_space_bytes>{{.SpaceKept}}</keep_free_space_bytes></default></disks></storage_configuration>
   <backups>
     <allowed_path>{{x (path .Dir "backups")}}/</allowed_path>
   </backups>

@@ -26,6 +26,7 @@ type ClickHouseServer struct {
 	config  Config
 	library string
 	gate    *gate
+	space   *space
 	logger  *slog.Logger
 
 	supervised bool            // start the child again when it dies
@@ -68,6 +69,7 @@ func startServer(ctx context.Context, config Config, logger *slog.Logger, superv
 		return nil, fmt.Errorf("start embedded clickhouse: %w", err)
 	}
 	s.watcher.Go(s.watch)
+	s.watcher.Go(func() { s.space.watch(s.ctx) })
 	logger.InfoContext(ctx, "embedded clickhouse is up", "native", s.ClickHouse.Addresses[0], "http", s.ClickHouse.HTTPAddress,
 		"took", time.Since(began).Round(time.Millisecond))
 	return s, nil
@@ -81,6 +83,7 @@ func (s *ClickHouseServer) begin(ctx context.Context) error {
 	if s.ClickHouse, err = prepare(s.config); err != nil {
 		return err
 	}
+	s.space = newSpace(s.config.DataDir)
 	remembered := filepath.Join(s.config.DataDir, "clickhouse-ports")
 	last, err := readPorts(remembered)
 	if err != nil {
@@ -103,7 +106,7 @@ func (s *ClickHouseServer) begin(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, native.Close(), web.Close())
 	}
-	s.gate = openGate(native, web, s.target, s.logger)
+	s.gate = openGate(native, web, s.target, s.space.full, s.logger)
 	return nil
 }
 
@@ -124,20 +127,31 @@ func (s *ClickHouseServer) watch() {
 	look := time.NewTicker(damagePeriod)
 	defer look.Stop()
 	for {
-		mending := false
+		child, mending := s.child, false
 		select {
 		case <-s.ctx.Done():
-		case <-s.child.process.done:
+		case <-child.process.done:
+		case <-s.space.reached():
+			if !s.waitForSpace() {
+				return
+			}
+			continue
 		case <-look.C:
 			if mending = s.mend(); !mending {
 				continue
 			}
-			<-s.child.process.done
+			<-child.process.done
 		}
 		if s.ctx.Err() != nil {
 			return
 		}
-		err := fmt.Errorf("process ended: %w", s.child.process.reason())
+		if s.space.full() { // that may be what it died of, and another one would, too
+			if !s.waitForSpace() {
+				return
+			}
+			continue
+		}
+		err := fmt.Errorf("process ended: %w", child.process.reason())
 		deaths = append(deaths, time.Now())
 		recent := 0
 		for _, at := range deaths {
@@ -155,6 +169,32 @@ func (s *ClickHouseServer) watch() {
 			return
 		}
 	}
+}
+
+// waitForSpace ends the child because the disk is full and starts another when
+// there is space again; it returns false when the server is over.
+func (s *ClickHouseServer) waitForSpace() bool {
+	s.logger.Error("embedded clickhouse is ended: the disk is full, and it would lose what it acknowledges. Make space; it starts again by itself",
+		"directory", s.config.DataDir, "needed_bytes", 2*spaceKept)
+	child := s.child
+	s.mu.Lock()
+	s.child = nil
+	s.mu.Unlock()
+	if err := child.process.kill(); err != nil {
+		s.logger.Error("embedded clickhouse can't be ended", "error", err)
+	}
+	for s.space.await(s.ctx) {
+		s.space.renew()
+		err := s.restart()
+		switch {
+		case err == nil:
+			return true
+		case s.ctx.Err() == nil && !s.space.full():
+			s.end(err)
+			return false
+		}
+	}
+	return false
 }
 
 func (s *ClickHouseServer) restart() error {

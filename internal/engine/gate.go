@@ -36,6 +36,7 @@ const (
 type gate struct {
 	listeners []net.Listener
 	target    func() (ports, bool) // ports of the engine; false while it restarts
+	full      func() bool          // nothing that the engine says may be believed; nil means never
 	asker     *http.Client
 	logger    *slog.Logger
 
@@ -49,10 +50,11 @@ type gate struct {
 }
 
 // openGate starts to accept. Close stops it.
-func openGate(native, web net.Listener, target func() (ports, bool), logger *slog.Logger) *gate {
+func openGate(native, web net.Listener, target func() (ports, bool), full func() bool, logger *slog.Logger) *gate {
 	g := &gate{
 		listeners: []net.Listener{native, web},
 		target:    target,
+		full:      full,
 		asker:     &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: handshakeLimit},
 		logger:    logger,
 		slots:     make(chan struct{}, gateConnections),
@@ -212,7 +214,7 @@ func (g *gate) join(client, server *net.TCPConn) {
 		_, _ = io.Copy(server, client)
 		_ = server.CloseWrite()
 	})
-	if _, err := io.Copy(client, server); err != nil {
+	if err := g.reply(client, server); err != nil {
 		// The client is gone and the server may not know. The copy above ends as
 		// well: reading from the client fails.
 		closeQuietly(client)
@@ -220,4 +222,29 @@ func (g *gate) join(client, server *net.TCPConn) {
 	}
 	closeQuietly(client) // the server has ended the connection
 	forth.Wait()
+}
+
+// errFull reports that replies are held back because the disk is full.
+var errFull = errors.New("the disk is full")
+
+// replyBytes is how much of a reply is passed on at a time.
+const replyBytes = 64 << 10
+
+// reply passes on what the server says, as long as it can be believed.
+func (g *gate) reply(client, server *net.TCPConn) error {
+	buffer := make([]byte, replyBytes)
+	for {
+		n, err := server.Read(buffer)
+		if n > 0 {
+			if g.full != nil && g.full() {
+				return errFull
+			}
+			if _, err := client.Write(buffer[:n]); err != nil {
+				return err
+			}
+		}
+		if err != nil {
+			return nil //nolint:nilerr // however it ended, it has: io.EOF as a rule
+		}
+	}
 }
