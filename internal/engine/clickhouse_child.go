@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -120,7 +121,7 @@ func launch(ctx context.Context, config Config, library string, connection Click
 }
 
 // handshake succeeds when the server accepts our password: nobody else's server
-// on that port would.
+// on that port would. It listens for HTTP last, which the gate needs, too.
 func (c *child) handshake(ctx context.Context, connection ClickHouse) error {
 	client, err := ch.Dial(ctx, ch.Options{
 		Address: address(c.ports.Native), User: connection.User, Password: connection.Password,
@@ -131,5 +132,24 @@ func (c *child) handshake(ctx context.Context, connection ClickHouse) error {
 	}
 	// A connection names its database, so it has to exist before the first.
 	err = client.Do(ctx, ch.Query{Body: "CREATE DATABASE IF NOT EXISTS " + connection.Database})
-	return errors.Join(err, client.Close())
+	return errors.Join(err, client.Close(), c.ping(ctx))
+}
+
+// ping succeeds when the server answers over HTTP.
+func (c *child) ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, handshakeLimit)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address(c.ports.HTTP)+"/ping", http.NoBody)
+	if err != nil {
+		return fmt.Errorf("ask over HTTP: %w", err)
+	}
+	request.Close = true
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return fmt.Errorf("ask over HTTP: %w", err)
+	}
+	if response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("ask over HTTP: %s", response.Status)
+	}
+	return errors.Join(err, response.Body.Close())
 }
