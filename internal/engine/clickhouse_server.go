@@ -106,7 +106,7 @@ func (s *ClickHouseServer) begin(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, native.Close(), web.Close())
 	}
-	s.gate = openGate(native, web, s.target, s.space.full, s.logger)
+	s.gate = openGate(native, web, s.target, s.space, s.logger)
 	return nil
 }
 

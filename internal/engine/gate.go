@@ -36,7 +36,7 @@ const (
 type gate struct {
 	listeners []net.Listener
 	target    func() (ports, bool) // ports of the engine; false while it restarts
-	full      func() bool          // nothing that the engine says may be believed; nil means never
+	space     *space               // without it, nothing that the engine says may be believed
 	asker     *http.Client
 	logger    *slog.Logger
 
@@ -50,11 +50,11 @@ type gate struct {
 }
 
 // openGate starts to accept. Close stops it.
-func openGate(native, web net.Listener, target func() (ports, bool), full func() bool, logger *slog.Logger) *gate {
+func openGate(native, web net.Listener, target func() (ports, bool), space *space, logger *slog.Logger) *gate {
 	g := &gate{
 		listeners: []net.Listener{native, web},
 		target:    target,
-		full:      full,
+		space:     space,
 		asker:     &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: handshakeLimit},
 		logger:    logger,
 		slots:     make(chan struct{}, gateConnections),
@@ -230,14 +230,19 @@ var errFull = errors.New("the disk is full")
 // replyBytes is how much of a reply is passed on at a time.
 const replyBytes = 64 << 10
 
-// reply passes on what the server says, as long as it can be believed.
+// reply passes on what the server says, as long as it can be believed: never
+// again once the disk was full, also when another process has been started since.
 func (g *gate) reply(client, server *net.TCPConn) error {
 	buffer := make([]byte, replyBytes)
+	reached := g.space.reached()
 	for {
 		n, err := server.Read(buffer)
 		if n > 0 {
-			if g.full != nil && g.full() {
+			g.space.full()
+			select {
+			case <-reached:
 				return errFull
+			default:
 			}
 			if _, err := client.Write(buffer[:n]); err != nil {
 				return err
