@@ -16,7 +16,8 @@ import (
 // Amend implements transform.Persistence. It goes past the writer: all that the
 // partition wrote before is durable. The order makes every instant harmless:
 //
-//  1. Sums in one insert, and norms. Until they are in, the archive is as it was
+//  1. How many rows of every message count no more because they stand twice, then
+//     sums in one insert, and norms. Until they are in, the archive is as it was
 //     before the message, and tells how to change them; afterwards nobody asks.
 //  2. How many rows an erasure takes from every message.
 //  3. Rows in their new places; each is what it will be for good.
@@ -68,12 +69,15 @@ func (m *amending) sums(ctx context.Context) error {
 		}
 	}
 	database := m.store.config.Database
-	sums, norms, adoptions := newSumsBlock(database), newNormsBlock(database), newAdoptionsBlock(database)
+	sums, norms, adoptions, doubles := newSumsBlock(database), newNormsBlock(database), newAdoptionsBlock(database), newErasedBlock(database)
 	sums.append(a.Partition, &a.Sums)
 	norms.append(a.Partition, &a.Norms)
 	adoptions.append(a.Partition, a.Adoptions)
+	if !a.SumsDone { // what an earlier attempt found is durable
+		doubles.append(a)
+	}
 	// What they were computed with is durable before them.
-	if err := m.insert(ctx, &adoptions.block); err != nil {
+	if err := m.insert(ctx, &adoptions.block, &doubles.block); err != nil {
 		return err
 	}
 	return m.insert(ctx, &sums.block, &norms.block)
@@ -81,8 +85,8 @@ func (m *amending) sums(ctx context.Context) error {
 
 // countErased: the rows under erased tokens, also those that an earlier attempt
 // has erased, by the message that brought them.
-const countErased = `INSERT INTO {db}.erased (partition, ordered_at, content, raw_offset, rows, id_sum)
-SELECT newest.3, {order:UInt64}, '{table}', bitShiftRight(newest.4, 20), count(), sum(reinterpretAsUInt64(substring(id, 1, 8)))
+const countErased = `INSERT INTO {db}.erased (partition, ordered_at, content, reason, raw_offset, rows, id_sum)
+SELECT newest.3, {order:UInt64}, '{table}', 'erased', bitShiftRight(newest.4, 20), count(), sum(reinterpretAsUInt64(substring(id, 1, 8)))
 FROM (
 	SELECT id, argMax((is_deleted, changed, source_partition, position), version) AS newest FROM {db}.{table}
 	WHERE (school, learner) IN (SELECT school, learner FROM mapping WHERE into = toFixedString('', 16)) AND position < {order:UInt64}
@@ -116,7 +120,7 @@ FROM (SELECT * FROM {db}.answers FINAL WHERE (school, learner) IN (SELECT school
 	AND position < {order:UInt64} AND changed < {order:UInt64}) AS a
 INNER JOIN mapping AS m ON m.school = a.school AND m.learner = a.learner
 ANY LEFT JOIN scores AS p ON p.place = a.position
-WHERE m.into != a.learner OR p.scored = 1`
+WHERE (m.into != a.learner OR p.scored = 1) AND a.position NOT IN (SELECT place FROM doubles WHERE test = 0)`
 	moveTestResults = `INSERT INTO {db}.test_results (id, learner, key_epoch, publisher, school, ` + "`group`" + `, year_group, test, test_name, subject, part, path,
 	taken_on, score, max_score, made, right, wrong, duration_s, norm_kinds, norm_values, revision, source_partition, position, corrected, changed)
 SELECT a.id, m.into, m.key_epoch, a.publisher, a.school, a.` + "`group`" + `, a.year_group, a.test, a.test_name, a.subject, a.part, a.path,
@@ -125,7 +129,7 @@ SELECT a.id, m.into, m.key_epoch, a.publisher, a.school, a.` + "`group`" + `, a.
 FROM (SELECT * FROM {db}.test_results FINAL WHERE (school, learner) IN (SELECT school, learner FROM mapping WHERE into != toFixedString('', 16))
 	AND position < {order:UInt64} AND changed < {order:UInt64}) AS a
 INNER JOIN mapping AS m ON m.school = a.school AND m.learner = a.learner
-WHERE m.into != a.learner`
+WHERE m.into != a.learner AND a.position NOT IN (SELECT place FROM doubles WHERE test = 1)`
 	moveDays = `INSERT INTO {db}.skills_daily (school, learner, layer, key, day, subject, ` + "`group`" + `, year_group, mean, variance, answers, position)
 SELECT d.school, m.into, d.layer, d.key, d.day, d.subject, d.` + "`group`" + `, d.year_group, d.mean, d.variance, d.answers, d.position
 FROM (SELECT * FROM {db}.skills_daily FINAL WHERE (school, learner) IN (SELECT school, learner FROM mapping WHERE into != toFixedString('', 16))
@@ -263,7 +267,8 @@ func (m *amending) progress(ctx context.Context) error {
 }
 
 // run runs a statement with the tables mapping (where tokens go; one that stays
-// goes to itself) and scores (what answers say) beside it.
+// goes to itself), scores (what answers say) and doubles (rows that don't come
+// along) beside it.
 func (m *amending) run(ctx context.Context, body string) error {
 	a := m.a
 	var school wordColumn
@@ -292,7 +297,16 @@ func (m *amending) run(ctx context.Context, body string) error {
 		information = append(information, r.Information)
 		scored = append(scored, 1)
 	}
+	var doubled proto.ColUInt64
+	var test proto.ColUInt8
+	for i, list := range [][]transform.Double{a.Doubles, a.TestDoubles} {
+		for _, d := range list {
+			doubled = append(doubled, uint64(d.Position))
+			test = append(test, uint8(i))
+		}
+	}
 	tables := []ch.ExternalTable{
+		{Name: "doubles", Data: proto.Input{column("place", &doubled), column("test", &test)}},
 		{Name: "mapping", Data: proto.Input{column("school", &school), column("learner", &learner), column("into", &into), column("key_epoch", &epoch)}},
 		{Name: "scores", Data: proto.Input{column("place", &place), column("gradient", &gradient), column("information", &information), column("scored", &scored)}},
 	}

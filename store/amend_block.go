@@ -1,6 +1,8 @@
 package store
 
 import (
+	"encoding/binary"
+
 	"github.com/ClickHouse/ch-go/proto"
 
 	"github.com/leerstroom/leerstroom/internal/answer"
@@ -97,6 +99,47 @@ func (b *leftBlock) append(a *transform.Amendment) {
 	b.changed = fill(b.changed, uint64(a.Order), len(a.Left))
 	b.isDeleted = fill(b.isDeleted, 1, len(a.Left))
 }
+
+// erasedBlock are rows of the table erased.
+type erasedBlock struct {
+	block
+	partition                    proto.ColUInt16
+	orderedAt, rawOffset, idSums proto.ColUInt64
+	content, reason              enumColumn
+	rowCounts                    proto.ColUInt32
+}
+
+func newErasedBlock(database string) *erasedBlock {
+	b := &erasedBlock{content: enumColumn{is: typeLost}, reason: enumColumn{is: typeReason}}
+	b.block = newBlock(database, "erased", column("partition", &b.partition), column("ordered_at", &b.orderedAt), column("content", &b.content),
+		column("reason", &b.reason), column("raw_offset", &b.rawOffset), column("rows", &b.rowCounts), column("id_sum", &b.idSums))
+	return b
+}
+
+// append adds the rows that stand twice, by the message that brought them.
+func (b *erasedBlock) append(a *transform.Amendment) {
+	for content, doubles := range [][]transform.Double{contentAnswers: a.Doubles, contentTestResults: a.TestDoubles} {
+		first := b.block.rows()
+		for _, d := range doubles {
+			offset := uint64(d.Position.RawOffset())
+			at := first
+			for at < b.block.rows() && b.rawOffset[at] != offset {
+				at++
+			}
+			if at == b.block.rows() {
+				b.partition = append(b.partition, uint16(a.Partition))
+				b.orderedAt, b.rawOffset = append(b.orderedAt, uint64(a.Order)), append(b.rawOffset, offset)
+				b.content.ColUInt8, b.reason.ColUInt8 = append(b.content.ColUInt8, uint8(content)), append(b.reason.ColUInt8, reasonDouble)
+				b.rowCounts, b.idSums = append(b.rowCounts, 0), append(b.idSums, 0)
+			}
+			b.rowCounts[at]++
+			b.idSums[at] += binary.LittleEndian.Uint64(d.ID[:8])
+		}
+	}
+}
+
+// reasonDouble is the value double of the column reason.
+const reasonDouble = 1
 
 // vacatedBlock are rows of the table vacated.
 type vacatedBlock struct {

@@ -69,6 +69,68 @@ func (s *Store) FindEvents(ctx context.Context, partition int, which transform.A
 	return found, nil
 }
 
+// findDoubles looks at all rows of the learners only when somebody comes to stand
+// where somebody is: a token that is new, as all are in a rotation, has no rows.
+const findDoubles = `SELECT event, target, other.2 AS place
+FROM (
+	SELECT a.id AS event, m.into AS target, arrayJoin(arrayPopFront(arraySort(groupUniqArray((-toInt64(a.revision), a.position))))) AS other
+	FROM (
+		SELECT school, learner, {moment} AS at, id, revision, position FROM {db}.{table} FINAL
+		WHERE (school, learner) IN (
+			SELECT school, learner FROM joining WHERE several = 1 OR into IN (
+				SELECT learner FROM {db}.{table} WHERE (school, learner) IN (SELECT school, into FROM joining))
+		) AND position < {before:UInt64} AND source_partition = {partition:UInt16}
+	) AS a
+	INNER JOIN joining AS m ON m.school = a.school AND m.learner = a.learner
+	GROUP BY a.school, m.into, a.at, a.id
+) ORDER BY place`
+
+// Doubles implements transform.Persistence.
+func (s *Store) Doubles(ctx context.Context, partition int, which transform.Archive, learners []transform.Joining, before answer.Position) ([]transform.Double, error) {
+	a := archiveOf(which)
+	if err := s.catchUp(ctx, a.table); err != nil {
+		return nil, fmt.Errorf("look for events that stand twice in %s: %w", a.table, err)
+	}
+	movers := make(map[answer.Token]int)
+	for i := range learners {
+		if learners[i].Learner != learners[i].Into {
+			movers[learners[i].Into]++
+		}
+	}
+	var school wordColumn
+	school.init()
+	var learner, into proto.ColFixedStr16
+	var several proto.ColUInt8
+	for i := range learners {
+		l := &learners[i]
+		school.appendWord(l.School)
+		learner, into = append(learner, l.Learner.Bytes()), append(into, l.Into.Bytes())
+		several = append(several, uint8(min(1, movers[l.Into]-1)))
+	}
+	joining := ch.ExternalTable{Name: "joining", Data: proto.Input{column("school", &school), column("learner", &learner),
+		column("into", &into), column("several", &several)}}
+	var doubles []transform.Double
+	err := s.read(ctx, func() ch.Query {
+		doubles = nil
+		var event, target proto.ColFixedStr16
+		var place proto.ColUInt64
+		return ch.Query{Body: s.fill(a.fill(findDoubles)), ExternalTables: []ch.ExternalTable{joining},
+			Parameters: ch.Parameters(map[string]any{"partition": partition, "before": uint64(before)}),
+			Result:     proto.Results{{Name: "event", Data: &event}, {Name: "target", Data: &target}, {Name: "place", Data: &place}},
+			OnResult: func(_ context.Context, block proto.Block) error {
+				tokens := tokensOf(target)
+				for i := range block.Rows {
+					doubles = append(doubles, transform.Double{Position: answer.Position(place[i]), ID: event[i], Into: tokens[i]})
+				}
+				return nil
+			}}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look for events that stand twice in %s of partition %d: %w", a.table, partition, err)
+	}
+	return doubles, nil
+}
+
 const learnerAnswers = "SELECT learner, key_epoch, publisher, school, `group`, year_group, exercise, goal, subject, score, attempt," +
 	" toUnixTimestamp64Milli(answered_at) AS at, revision, position, evidence_gradient, evidence_information FROM {db}.answers FINAL" +
 	" WHERE (school, learner) IN (SELECT school, learner FROM wanted) AND source_partition = {partition:UInt16} AND position < {before:UInt64}" +

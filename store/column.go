@@ -17,6 +17,8 @@ const (
 	typeDays      = proto.ColumnType("Date32")
 	typeKind      = proto.ColumnType("Enum8('unknown' = 0, 'practice' = 1, 'test' = 2, 'tracking' = 3)")
 	typeContent   = proto.ColumnType("Enum8('answers' = 0, 'test_results' = 1, 'commands' = 2, 'rebuild' = 3)")
+	typeLost      = proto.ColumnType("Enum8('answers' = 0, 'test_results' = 1)")
+	typeReason    = proto.ColumnType("Enum8('erased' = 0, 'double' = 1)")
 	typeLayer     = proto.ColumnType("Enum8('overall' = 0, 'subject' = 1, 'goal' = 2)")
 	typeComponent = proto.ColumnType("Enum8('item' = 0, 'goal' = 1, 'global' = 2)")
 	typeLetter    = proto.ColumnType("Enum8('waiting' = 0, 'replaying' = 1, 'replayed' = 2, 'purged' = 3)")

@@ -105,6 +105,17 @@ func (p *pipeline) deliver(t *testing.T, partition int, c *answer.Columns) {
 	p.deliverAnswers(t, partition, c.RawOffset, c.Rows, answer.SchemaAnswers, value)
 }
 
+func (p *pipeline) deliverCommands(t *testing.T, partition int, c *answer.Commands) {
+	t.Helper()
+	p.deliverRaw(t, partition, c.RawOffset, c.Rows)
+	var encoder answer.Encoder
+	value, err := encoder.AppendCommands(nil, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.deliverAnswers(t, partition, c.RawOffset, c.Rows, answer.SchemaCommands, value)
+}
+
 func (p *pipeline) deliverRaw(t *testing.T, partition int, offset int64, rows int) {
 	t.Helper()
 	got, err := p.client.Produce(t.Context(), p.topics.Raw, partition, stream.Message{Value: []byte("sealed"),

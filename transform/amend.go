@@ -38,7 +38,8 @@ type amendment struct {
 	affected []LearnerName // in the order in which the message names them
 	goes     map[answer.Token]answer.Token
 	epochs   map[answer.Token]uint32
-	skills   SkillRows // of the affected, as they become
+	doubles  map[answer.Position]bool // of Doubles
+	skills   SkillRows                // of the affected, as they become
 }
 
 // amend works through a message that may change what is durable already, the
@@ -183,7 +184,7 @@ func (r *run) relearn(ctx context.Context, a *amendment, replaced map[answer.Pos
 			}
 			a.takeBack(archived, row)
 			target := a.targetOf(archived.Learner.At(row))
-			if target.IsZero() || replaced[archived.Position[row]] {
+			if target.IsZero() || replaced[archived.Position[row]] || a.doubles[archived.Position[row]] {
 				continue
 			}
 			if _, known := a.epochs[target]; !known {
@@ -198,6 +199,13 @@ func (r *run) relearn(ctx context.Context, a *amendment, replaced map[answer.Pos
 		a.note(sources, archived, &said)
 	}
 	return nil
+}
+
+func (a *amendment) double(position answer.Position) {
+	if a.doubles == nil {
+		a.doubles = make(map[answer.Position]bool)
+	}
+	a.doubles[position] = true
 }
 
 // targetOf returns the token that everything under a token goes to.

@@ -58,6 +58,20 @@ type Left struct {
 	Position answer.Position
 }
 
+// Joining is a token whose rows come to stand under a token, or stay there.
+type Joining struct {
+	LearnerName
+	Into answer.Token
+}
+
+// Double is a row of an archive that can't stand where it belongs, because a row
+// of the same event stands at that primary key: it counts as a repeat.
+type Double struct {
+	Position answer.Position
+	ID       answer.EventID
+	Into     answer.Token // the learner under whom both would stand
+}
+
 // Rescored is what an archived answer says since its learner was learnt anew.
 type Rescored struct {
 	Position    answer.Position
@@ -97,9 +111,11 @@ type Amendment struct {
 	Commands   int
 	Departures []Departure
 
-	Left     []Left
-	Learners []LearnerName // whose rows were learnt anew, all against one version, and stay under their token
-	Rescored []Rescored
+	Left        []Left
+	Doubles     []Double      // of answers that count no more
+	TestDoubles []Double      // of test results that count no more
+	Learners    []LearnerName // whose rows were learnt anew, all against one version, and stay under their token
+	Rescored    []Rescored
 
 	// SumsDone says that the durable sums hold the message already. They are
 	// written first and as a whole, so that what is in the archive tells how to
@@ -117,6 +133,11 @@ type amender interface {
 	// ids, those that have left it too. All that was archived before must be
 	// durable.
 	FindEvents(ctx context.Context, partition int, which Archive, events []EventName) ([]Found, error)
+	// Doubles returns the rows before a position that would stand at the primary key
+	// of another row when all rows of some learners came under one token. Of rows at
+	// one key that of the highest revision stays, then the earliest. Learners are
+	// those that go somewhere, and those they go to.
+	Doubles(ctx context.Context, partition int, which Archive, learners []Joining, before answer.Position) ([]Double, error)
 	// LearnerAnswers returns the answers of some learners before a position.
 	LearnerAnswers(ctx context.Context, partition int, learners []LearnerName, before answer.Position) (*ArchivedAnswers, error)
 	// Amend makes an amendment durable: sums and norms as a whole, then the

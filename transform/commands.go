@@ -10,7 +10,8 @@ import (
 // counts is where everything that was under a token before the message is after
 // it. A token that comes to hold the answers of one learner takes its state over
 // as it is; one that comes to hold those of several is learnt anew from all of
-// them.
+// them. An event that was delivered for both of two learners who turn out to be
+// one counts once, see Doubles.
 
 // tracks follows what is under tokens through the orders of a message.
 type tracks struct {
@@ -54,6 +55,10 @@ func (r *run) planCommands(ctx context.Context, a *amendment) error {
 	t.follow(c)
 	a.Commands = c.Rows
 	a.goes = make(map[answer.Token]answer.Token)
+	doubled, err := r.findDoubles(ctx, a, t)
+	if err != nil {
+		return err
+	}
 	var renames []rename
 	for _, final := range t.named {
 		var present []answer.Token
@@ -67,9 +72,9 @@ func (r *run) planCommands(ctx context.Context, a *amendment) error {
 			}
 		}
 		switch {
-		case len(present) == 1 && present[0] != final:
+		case len(present) == 1 && present[0] != final && !doubled[final]:
 			renames = append(renames, rename{present[0], final})
-		case len(present) > 1:
+		case len(present) > 1 || doubled[final]:
 			for _, from := range present {
 				a.goes[from] = final
 				a.affected = append(a.affected, t.nameOf(from))
@@ -95,6 +100,37 @@ func (r *run) planCommands(ctx context.Context, a *amendment) error {
 		return err
 	}
 	return nil
+}
+
+// findDoubles notes which rows stand twice when learners become one, and returns
+// under which tokens there are answers among them.
+func (r *run) findDoubles(ctx context.Context, a *amendment, t *tracks) (map[answer.Token]bool, error) {
+	var joining []Joining
+	for _, final := range t.named {
+		holds := t.holds[final]
+		if len(holds) < 2 {
+			continue
+		}
+		for _, from := range holds {
+			joining = append(joining, Joining{t.nameOf(from), final})
+		}
+	}
+	if len(joining) == 0 {
+		return nil, nil
+	}
+	var err error
+	if a.Doubles, err = r.config.Persistence.Doubles(ctx, r.partition, AnswersArchive, joining, a.Order); err != nil {
+		return nil, err
+	}
+	if a.TestDoubles, err = r.config.Persistence.Doubles(ctx, r.partition, TestResultsArchive, joining, a.Order); err != nil {
+		return nil, err
+	}
+	doubled := make(map[answer.Token]bool)
+	for _, d := range a.Doubles {
+		doubled[d.Into] = true
+		a.double(d.Position)
+	}
+	return doubled, nil
 }
 
 // takeOut takes learners out that come back under another token, as the rows

@@ -2,6 +2,7 @@ package transform
 
 import (
 	"context"
+	"slices"
 
 	"github.com/leerstroom/leerstroom/internal/answer"
 )
@@ -14,7 +15,10 @@ import (
 //   - Of the corrections of one event in a message the highest revision counts,
 //     and of equal ones the first.
 //   - One whose revision is not above that of what is archived is a repeat.
-//   - One that finds nothing to correct is delivered like others.
+//   - One that finds nothing to correct is delivered like others, unless something
+//     stood at its key before.
+//   - A row of the same event that stands where the corrected one comes to stand
+//     counts no more: it was delivered for two learners, who are one now.
 //
 // The learners that an answer leaves and comes to are learnt anew. What the
 // archive says may be what this very message has made of it, before a crash;
@@ -141,7 +145,8 @@ func (u *unit) correct(a *amendment, found []Found, row int, affected *learnerSe
 	case original >= 0:
 		place, fresh = d.position(original), true
 	default:
-		u.repeat[row], u.skip[row] = false, false // delivered like others
+		known := slices.ContainsFunc(found, func(f Found) bool { return f.Lookup == d.lookup(row) && f.Position < own })
+		u.repeat[row], u.skip[row] = known, known
 		return hit, false
 	}
 	affected.add(d.school.At(row), d.learner.At(row))
@@ -150,6 +155,9 @@ func (u *unit) correct(a *amendment, found []Found, row int, affected *learnerSe
 	}
 	now := d.lookup(row)
 	for _, f := range found {
+		if f.Lookup == now && f.Position != place && !f.Gone && f.Position < a.Order {
+			a.noteDouble(u.archive(), Double{f.Position, f.ID, f.Learner})
+		}
 		if f.Position != place || f.Gone && f.Changed != a.Order {
 			continue
 		}
@@ -162,6 +170,16 @@ func (u *unit) correct(a *amendment, found []Found, row int, affected *learnerSe
 		a.Left = append(a.Left, Left{first, place})
 	}
 	return corrected{row: row, place: place, fresh: fresh}, true
+}
+
+// noteDouble notes a row that counts no more.
+func (a *amendment) noteDouble(which Archive, d Double) {
+	if which == TestResultsArchive {
+		a.TestDoubles = append(a.TestDoubles, d)
+		return
+	}
+	a.Doubles = append(a.Doubles, d)
+	a.double(d.Position)
 }
 
 // bestOf returns the row that a correction at a position corrects: the one that

@@ -72,6 +72,56 @@ func (m *memory) FindEvents(_ context.Context, partition int, which transform.Ar
 	return found, nil
 }
 
+// Doubles does what the store's query does, row by row.
+func (m *memory) Doubles(_ context.Context, partition int, which transform.Archive, learners []transform.Joining, before answer.Position) ([]transform.Double, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.called(); err != nil {
+		return nil, err
+	}
+	into := make(map[transform.LearnerName]answer.Token)
+	for _, l := range learners {
+		into[l.LearnerName] = l.Into
+	}
+	type standing struct {
+		revision uint32
+		position answer.Position
+	}
+	stand := make(map[answerKey][]standing)
+	note := func(key answerKey, s standing, gone bool) {
+		target, joins := into[transform.LearnerName{School: key.school, Learner: key.learner}]
+		if key.learner = target; joins && !gone && s.position < before && !slices.Contains(stand[key], s) {
+			stand[key] = append(stand[key], s)
+		}
+	}
+	for key, r := range m.archive[partition] {
+		if which == transform.AnswersArchive {
+			note(key, standing{r.revision, r.position}, r.gone)
+		}
+	}
+	for key, r := range m.tests[partition] {
+		if which == transform.TestResultsArchive {
+			note(key, standing{r.revision, r.position}, r.gone)
+		}
+	}
+	var doubles []transform.Double
+	for key, rows := range stand {
+		slices.SortFunc(rows, func(a, b standing) int {
+			return cmp.Or(cmp.Compare(b.revision, a.revision), cmp.Compare(a.position, b.position))
+		})
+		for _, s := range rows[1:] {
+			doubles = append(doubles, transform.Double{Position: s.position, ID: key.id, Into: key.learner})
+		}
+	}
+	slices.SortFunc(doubles, func(a, b transform.Double) int { return cmp.Compare(a.Position, b.Position) })
+	return doubles, nil
+}
+
+// isDouble tells whether a row does not come along.
+func isDouble(doubles []transform.Double, position answer.Position) bool {
+	return slices.ContainsFunc(doubles, func(d transform.Double) bool { return d.Position == position })
+}
+
 func (m *memory) LearnerAnswers(_ context.Context, partition int, learners []transform.LearnerName, before answer.Position) (*transform.ArchivedAnswers, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -161,7 +211,7 @@ func (m *memory) arriving(a *transform.Amendment) (rows []archivedRow) {
 	for _, r := range m.archive[a.Partition] {
 		d, moves := into[r.learner]
 		score, scored := scores[r.position]
-		if r.gone || r.position >= a.Order || r.changed >= a.Order || moves && d.Into.IsZero() || !moves && !scored {
+		if r.gone || r.position >= a.Order || r.changed >= a.Order || moves && d.Into.IsZero() || !moves && !scored || isDouble(a.Doubles, r.position) {
 			continue
 		}
 		if moves {

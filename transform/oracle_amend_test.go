@@ -104,8 +104,14 @@ func (k *oracleCorrections) carryOut(d difficulties) {
 	position := c.Position(c.Rows - 1)
 	learners := o.takeOut(k.affected, position)
 	for name, place := range k.places {
-		o.archive[place] = &oracleAnswer{row: rowAt(c, k.winners[name]), epoch: c.KeyEpoch}
-		key := o.archive[place].key()
+		now := &oracleAnswer{row: rowAt(c, k.winners[name]), epoch: c.KeyEpoch}
+		key := now.key()
+		for other, a := range o.archive {
+			if a.key() == key {
+				delete(o.archive, other) // it stands where the correction comes to stand
+			}
+		}
+		o.archive[place] = now
 		if _, known := o.seen[key]; !known {
 			o.seen[key] = place
 		}
@@ -193,6 +199,30 @@ func (o *oracle) places() []answer.Position {
 	return all
 }
 
+// doubles returns which answers stand twice when two learners become one: all of
+// one event and moment but that of the highest revision, then the earliest.
+func (o *oracle) doubles(from, into answer.Token) (places []answer.Position) {
+	best := make(map[answerKey]answer.Position)
+	for _, place := range o.places() {
+		key := o.archive[place].key()
+		if key.learner != from && key.learner != into {
+			continue
+		}
+		key.learner = into
+		first, twice := best[key]
+		switch {
+		case !twice:
+			best[key] = place
+		case o.archive[place].revision > o.archive[first].revision:
+			best[key] = place
+			places = append(places, first)
+		default:
+			places = append(places, place)
+		}
+	}
+	return places
+}
+
 // command follows a message of commands.
 func (o *oracle) command(c *answer.Commands, d difficulties) {
 	o.changed, o.gone = make(map[layerName]bool), make(map[layerName]bool)
@@ -220,11 +250,20 @@ func (o *oracle) command(c *answer.Commands, d difficulties) {
 
 func (o *oracle) move(from, into answer.Token, epoch uint32, position answer.Position, d difficulties) {
 	old, other := o.learners[from], o.learners[into]
-	merge := old != nil && other != nil && len(old.layers) > 0 && len(other.layers) > 0
+	doubles := o.doubles(from, into)
+	merge := old != nil && other != nil && len(old.layers) > 0 && len(other.layers) > 0 || len(doubles) > 0
 	var learners map[answer.Token]*oracleLearner
 	if merge {
 		learners = o.takeOut(map[answer.Token]bool{from: true, into: true}, position)
-		learners[into].newest = max(learners[into].newest, learners[from].newest)
+		switch {
+		case learners[into] == nil && learners[from] != nil:
+			learners[into] = learners[from]
+		case learners[from] != nil:
+			learners[into].newest, learners[into].any = max(learners[into].newest, learners[from].newest), learners[into].any || learners[from].any
+		}
+	}
+	for _, place := range doubles {
+		delete(o.archive, place)
 	}
 	for key, place := range o.seen { // also of what corrections have moved away
 		if key.learner == from {

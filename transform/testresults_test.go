@@ -49,6 +49,8 @@ func (w *workload) testRow() testRow {
 					again.learner = l.token
 				}
 			}
+		} else if r.IntN(3) == 0 {
+			again.learner = w.classmate(again.school, again.learner)
 		}
 		return again
 	}
@@ -135,7 +137,7 @@ func (m *memory) arrivingTests(a *transform.Amendment) (rows []archivedTest) {
 	}
 	for _, d := range a.Departures {
 		for _, r := range m.tests[a.Partition] {
-			if r.learner == d.Learner && !d.Into.IsZero() && !r.gone && r.position < a.Order && r.changed < a.Order {
+			if r.learner == d.Learner && !d.Into.IsZero() && !r.gone && r.position < a.Order && r.changed < a.Order && !isDouble(a.TestDoubles, r.position) {
 				r.learner, r.changed = d.Into, a.Order
 				rows = append(rows, r)
 			}
@@ -247,11 +249,14 @@ func (o *testOracle) correct(c *answer.TestResults, name testRow, done map[int]b
 		}
 	}
 	switch {
+	case best == nil && o.seen[now.answerKey]:
+		return
 	case best == nil:
 		place = c.Position(winner)
 	case best.revision >= now.revision:
 		return
 	}
+	maps.DeleteFunc(o.archive, func(_ answer.Position, r testRow) bool { return r.answerKey == now.answerKey })
 	o.archive[place], o.seen[now.answerKey] = now, true
 }
 
@@ -272,6 +277,18 @@ func (o *testOracle) command(c *answer.Commands) {
 			default:
 				r.learner = c.Into.At(i)
 				o.archive[position], o.seen[r.answerKey] = r, true
+			}
+		}
+		o.once()
+	}
+}
+
+// once leaves of the rows at one key that of the highest revision, then the first.
+func (o *testOracle) once() {
+	for position, r := range maps.Clone(o.archive) {
+		for other, s := range o.archive {
+			if s.answerKey == r.answerKey && (s.revision > r.revision || s.revision == r.revision && other < position) {
+				delete(o.archive, position)
 			}
 		}
 	}

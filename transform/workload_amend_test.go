@@ -35,7 +35,11 @@ func (w *workload) orders(rawOffset int64) *answer.Commands {
 func (w *workload) merge(b *commands) {
 	for range 1 + w.random.IntN(3) {
 		i, j := w.random.IntN(len(w.learners)), w.random.IntN(len(w.learners))
-		if i == j || w.learners[i].school != w.learners[j].school || len(w.learners) < 8 {
+		if n := len(w.twins); n > 0 && w.random.IntN(3) > 0 {
+			i, j = w.numbered(w.twins[n-1][0]), w.numbered(w.twins[n-1][1])
+			w.twins = w.twins[:n-1]
+		}
+		if i < 0 || j < 0 || i == j || w.learners[i].school != w.learners[j].school || len(w.learners) < 8 {
 			continue
 		}
 		from, into := w.learners[i], w.learners[j]
@@ -43,6 +47,11 @@ func (w *workload) merge(b *commands) {
 		w.rename(from.token, into.token)
 		w.learners = append(w.learners[:i], w.learners[i+1:]...)
 	}
+}
+
+// numbered returns the number of a learner, or -1.
+func (w *workload) numbered(token answer.Token) int {
+	return slices.IndexFunc(w.learners, func(l simulated) bool { return l.token == token })
 }
 
 // rotate gives every learner a new token, as a new key does.
@@ -75,6 +84,18 @@ func (w *workload) rename(from, into answer.Token) {
 			w.pastTests[i].learner = into
 		}
 	}
+	for i := range w.doubled {
+		if w.doubled[i].learner == from {
+			w.doubled[i].learner = into
+		}
+	}
+	for i := range w.twins {
+		for k := range w.twins[i] {
+			if w.twins[i][k] == from {
+				w.twins[i][k] = into
+			}
+		}
+	}
 }
 
 func (w *workload) forget(token answer.Token) {
@@ -85,6 +106,7 @@ func (w *workload) forget(token answer.Token) {
 		}
 	}
 	w.past = kept
+	w.doubled = slices.DeleteFunc(w.doubled, func(r row) bool { return r.learner == token })
 	w.pastTests = slices.DeleteFunc(w.pastTests, func(r testRow) bool { return r.learner == token })
 }
 

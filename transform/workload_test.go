@@ -45,10 +45,15 @@ type workload struct {
 	events    uint64
 	past      []row
 	pastTests []testRow
+	twins     []twins
+	doubled   []row  // answers that were given to another learner, too
 	epoch     uint32 // of the keys of the tokens
 	plain     bool   // no corrections
 	calm      bool   // nothing late, no repeats, no oddities
 }
+
+// twins are two learners who were given the same answer or test result.
+type twins [2]answer.Token
 
 type simulated struct {
 	token     answer.Token
@@ -115,11 +120,19 @@ func (w *workload) row() row {
 		again := w.past[r.IntN(len(w.past))]
 		switch r.IntN(8) {
 		case 0, 2: // corrected, sometimes another time, by another learner, for another exercise
-			if !w.plain {
+			if n := len(w.doubled); n > 0 && !w.plain && r.IntN(3) == 0 { // for the other one
+				again = w.correct(w.doubled[n-1])
+				again.learner, again.at, w.doubled = w.doubled[n-1].learner, w.doubled[n-1].at, w.doubled[:n-1]
+			} else if !w.plain {
 				again = w.correct(again)
 			}
 		case 1: // the same id for another answer
 			again.at -= int64(r.IntN(5000))
+		case 3: // the same answer for another learner, who may turn out to be the same
+			if other := w.classmate(again.school, again.learner); other != again.learner {
+				again.learner = other
+				w.doubled = append(w.doubled, again)
+			}
 		}
 		return again
 	}
@@ -150,6 +163,16 @@ func (w *workload) row() row {
 		w.past[r.IntN(len(w.past))] = out
 	}
 	return out
+}
+
+// classmate draws a learner of a school, or returns the one that is given.
+func (w *workload) classmate(school string, learner answer.Token) answer.Token {
+	l := &w.learners[w.random.IntN(len(w.learners))]
+	if l.school != school || l.token == learner {
+		return learner
+	}
+	w.twins = append(w.twins, twins{learner, l.token})
+	return l.token
 }
 
 // exercise names an item. Names of two publishers coincide unless the workload is

@@ -118,14 +118,14 @@ func (c *Campaign) disturb(ctx context.Context, random *rand.Rand, events []even
 	c.sent = append(c.sent, events...)
 	strikes := plan(random, len(events), c.deployment.disk != nil)
 	delivery := newPush(c.deployment.listen, c.deployment.keys)
-	group, inner := errgroup.WithContext(ctx)
-	pushed := make(chan struct{})
+	both, outer := errgroup.WithContext(ctx)
+	group, inner := errgroup.WithContext(outer)
+	over := make(chan struct{})
+	both.Go(func() error { return c.revive(outer, over) })
 	group.Go(func() error {
-		defer close(pushed)
 		defer c.note("all %d events are acknowledged", len(events))
 		return delivery.deliver(inner, random, events)
 	})
-	group.Go(func() error { return c.revive(inner, pushed) })
 	for i := range strikes {
 		s := &strikes[i]
 		c.Struck[s.kind]++
@@ -145,6 +145,8 @@ func (c *Campaign) disturb(ctx context.Context, random *rand.Rand, events []even
 		})
 	}
 	err := group.Wait()
+	close(over)
+	err = errors.Join(err, both.Wait())
 	for _, m := range c.deployment.members {
 		m.kafka.heal()
 		m.store.heal()
@@ -160,14 +162,14 @@ func (c *Campaign) disturb(ctx context.Context, random *rand.Rand, events []even
 	return nil
 }
 
-// revive starts engines again that end by themselves while events are pushed:
-// Apache Kafka takes seconds to give up after the disk was full.
-func (c *Campaign) revive(ctx context.Context, pushed <-chan struct{}) error {
+// revive starts engines again that end by themselves until everything was pushed
+// and every strike is over: Apache Kafka takes seconds to give up after the disk was full.
+func (c *Campaign) revive(ctx context.Context, over <-chan struct{}) error {
 	look := time.NewTicker(500 * time.Millisecond)
 	defer look.Stop()
 	for {
 		select {
-		case <-pushed:
+		case <-over:
 			return nil
 		case <-ctx.Done():
 			return nil

@@ -207,12 +207,23 @@ func (o *oracle) carryOut(k *corrections, c *answer.Columns, version *transform.
 	last := c.Position(c.Rows - 1)
 	o.takeBack(k.affected, last)
 	for row, place := range k.places {
+		o.clear(keyOf(c, row))
 		o.archive[place] = &archived{columns: rowOf(c, row)}
 		o.seen[keyOf(c, row)] = true
 		o.corrected++
 	}
 	o.learn(k.affected, last, version)
 	o.touchGlobal(last)
+}
+
+// clear makes room at a key, where a row of the same event may stand that was
+// delivered for another learner once.
+func (o *oracle) clear(key primaryKey) {
+	for place, a := range o.archive {
+		if keyOf(&a.columns, 0) == key {
+			delete(o.archive, place)
+		}
+	}
 }
 
 // takeBack takes out of the sums what learners have said, and the learners.
@@ -299,6 +310,7 @@ func (o *oracle) move(from, into answer.Token, epoch uint32, position answer.Pos
 	both := map[answer.Token]bool{from: true, into: true}
 	if old != nil && other != nil {
 		o.takeBack(both, position)
+		o.once(both, into)
 	}
 	for key := range o.seen { // also of what corrections have moved away
 		if key.learner == from {
@@ -323,6 +335,29 @@ func (o *oracle) move(from, into answer.Token, epoch uint32, position answer.Pos
 			rows.KeyEpoch[i] = epoch
 		}
 		o.put(into, rows, position)
+	}
+}
+
+// once deletes what would stand twice when learners are one: of an event at one
+// moment the newest revision stays, then the first delivery.
+func (o *oracle) once(learners map[answer.Token]bool, into answer.Token) {
+	best := make(map[primaryKey]answer.Position)
+	for place, a := range o.archive {
+		if !learners[a.token()] {
+			continue
+		}
+		key := keyOf(&a.columns, 0)
+		key.learner = into
+		other, twice := best[key]
+		switch b := o.archive[other]; {
+		case !twice:
+			best[key] = place
+		case a.columns.Revision[0] > b.columns.Revision[0] || a.columns.Revision[0] == b.columns.Revision[0] && place < other:
+			delete(o.archive, other)
+			best[key] = place
+		default:
+			delete(o.archive, place)
+		}
 	}
 }
 
