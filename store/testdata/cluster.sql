@@ -107,17 +107,18 @@ COMMENT 'What became of every message of raw: fsck compares it with Kafka and wi
 CREATE TABLE IF NOT EXISTS leerstroom.erased ON CLUSTER scholen
 (
     partition UInt16 COMMENT 'partition of the topic raw',
-    ordered_at UInt64 COMMENT 'place in the log of the order to erase' CODEC(Delta, LZ4),
+    ordered_at UInt64 COMMENT 'place in the log of the order or correction' CODEC(Delta, LZ4),
     content Enum8('answers' = 0, 'test_results' = 1) COMMENT 'table that lost the rows',
+    reason Enum8('erased' = 0, 'double' = 1) COMMENT 'double = the same event stands there in another row since two learners are one',
     raw_offset UInt64 COMMENT 'offset of the message in raw that had brought them' CODEC(Delta, LZ4),
-    rows UInt32 COMMENT 'rows erased',
+    rows UInt32 COMMENT 'rows lost',
     id_sum UInt64 COMMENT 'sum modulo 2^64 of the first 8 bytes (little-endian) of their ids',
     written_at DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'when this row was written'
 )
 ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database}/erased', '{replica}')
-ORDER BY (partition, ordered_at, content, raw_offset)
+ORDER BY (partition, ordered_at, content, reason, raw_offset)
 SETTINGS min_bytes_for_wide_part = 67108864, fsync_after_insert = 1, fsync_part_directory = 1, replicated_deduplication_window = 0, storage_policy = 'ssd'
-COMMENT 'How many rows of a message were erased: raw_ledger less this is what the archive holds'
+COMMENT 'How many rows of a message the archive has lost: raw_ledger less this is what it holds'
 -- +goose StatementEnd
 
 -- +goose StatementBegin
