@@ -135,6 +135,8 @@ type runner struct {
 // Names of the figures that others are compared with.
 const (
 	figureEndToEnd  = "end_to_end_rows_per_second"
+	figureKnown     = "end_to_end_known_allocations_per_row"
+	figureCopied    = "bare_kafka_copy_allocations_per_row"
 	figureUnscored  = "end_to_end_without_scoring_rows_per_second"
 	figurePseudonym = "pseudonymize_rows_per_second"
 	figureTransform = "transform_and_store_rows_per_second"
@@ -152,7 +154,7 @@ const (
 // compare sets the ratios that the document promises, of what was measured.
 func (r *runner) compare() {
 	for _, pair := range [][2]string{
-		{figureEndToEnd, figureEngine}, {figureUnscored, figureDriver}, {figureTransform, figureDriver},
+		{figureEndToEnd, figureEngine}, {figureKnown, figureCopied}, {figureUnscored, figureDriver}, {figureTransform, figureDriver},
 		{figurePseudonym, figureHMAC}, {figureColumns, figureDriver}, {figureEngine, figureDriver},
 	} {
 		if r.results.find(pair[0]) != nil && r.results.find(pair[1]) != nil {
@@ -240,7 +242,7 @@ func (r *runner) copyAlone(ctx context.Context, p *pipeline) error {
 	}
 	perRow := float64(allocations()-before) / float64(r.total())
 	r.results.add(figureCopy, float64(r.total())/took.Seconds(), "rows/s", "kafka-go alone: fetch every message of `answers` and produce it to another topic")
-	r.results.add("bare_kafka_copy_allocations_per_row", perRow, "allocations", "heap objects per row of that; the stages fetch a message twice and write it twice")
+	r.results.add(figureCopied, perRow, "allocations", "heap objects per row of that; the stages fetch a message twice and write it twice")
 	return nil
 }
 
@@ -347,9 +349,23 @@ func (r *runner) known(ctx context.Context, p *pipeline, rows *atomic.Int64) err
 	if err := poll(ctx, 10*time.Millisecond, func() (bool, error) { return rows.Load() >= want, nil }); err != nil {
 		return err
 	}
-	r.results.add("end_to_end_known_allocations_per_row", float64(allocations()-before)/float64(want-from), "allocations",
+	r.results.add(figureKnown, float64(allocations()-before)/float64(want-from), "allocations",
 		"heap objects per row of all stages when learners and exercises are known, with those of writing to `raw`")
-	return nil
+	return r.stored(ctx, p, r.total()+want-from)
+}
+
+// stored waits until a number of rows is archived, and fails when there are more.
+func (r *runner) stored(ctx context.Context, p *pipeline, want int64) error {
+	var count int64
+	err := poll(ctx, 100*time.Millisecond, func() (bool, error) {
+		n, err := p.count(ctx, "answers")
+		count = int64(n)
+		return count >= want, err
+	})
+	if err == nil && count > want {
+		err = fmt.Errorf("%d rows are stored, want %d", count, want)
+	}
+	return err
 }
 
 // endToEndUnscored measures pseudonymize and the archive without scoring.

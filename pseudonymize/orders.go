@@ -44,8 +44,8 @@ func (w *worker) requestPlace(ctx context.Context) error {
 // place that nobody needs, such as the second of two, gets an empty message. An
 // order to switch to a rebuild is passed on.
 func (w *worker) handleOrder(ctx context.Context, m *stream.Message) error {
-	if m.Offset != w.next {
-		return fmt.Errorf("offset %d follows %d: raw has a hole", m.Offset, w.next-1)
+	if err := stream.CheckNext(m.Offset, w.next); err != nil {
+		return fmt.Errorf("raw has a gap: %w", err)
 	}
 	if err := w.registry.Sync(ctx); err != nil {
 		return err

@@ -187,8 +187,8 @@ func (w *worker) handleRun(ctx context.Context, messages []stream.Message) error
 	defer w.stage.giveRun(r)
 	defer w.registry.Wipe()
 	for i := range messages {
-		if messages[i].Offset != w.next+int64(i) {
-			return fmt.Errorf("offset %d follows %d: raw has a hole", messages[i].Offset, w.next+int64(i)-1)
+		if err := stream.CheckNext(messages[i].Offset, w.next+int64(i)); err != nil {
+			return fmt.Errorf("raw has a gap: %w", err)
 		}
 		if err := w.read(r.take(), &messages[i]); err != nil {
 			return err

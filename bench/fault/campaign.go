@@ -110,6 +110,9 @@ func (c *Campaign) found(ctx context.Context) string {
 	}
 	parts, err := c.deployment.rows(ctx, "SELECT table, name, reason FROM system.detached_parts")
 	fmt.Fprintf(&out, "parts that ClickHouse has put aside: %v (%v)\n", parts, err)
+	for _, problem := range c.deployment.twice(ctx) {
+		fmt.Fprintln(&out, problem)
+	}
 	return out.String() + c.deployment.complaints(200)
 }
 

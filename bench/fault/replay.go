@@ -219,6 +219,27 @@ func (r *replay) read(ctx context.Context, topic string, partition int, next *in
 	return nil
 }
 
+// twice tells where a log holds two messages at one offset.
+func (d *deployment) twice(ctx context.Context) (problems []string) {
+	r := &replay{d: d}
+	for _, topic := range []string{d.names.Raw, d.names.Registry, d.names.Answers, d.names.Skills} {
+		for p := range partitions {
+			next, last := int64(0), int64(-1)
+			err := r.read(ctx, topic, p, &next, func(m *stream.Message) error {
+				if m.Offset <= last {
+					problems = append(problems, fmt.Sprintf("%s/%d: offset %d follows %d (%d bytes)", topic, p, m.Offset, last, len(m.Value)))
+				}
+				last = m.Offset
+				return nil
+			})
+			if err != nil {
+				problems = append(problems, fmt.Sprintf("%s/%d: %v", topic, p, err))
+			}
+		}
+	}
+	return problems
+}
+
 // item takes a version of the snapshot, unless its number was taken.
 func (r *replay) item(m *stream.Message) error {
 	version, err := m.Int64(stream.HeaderSnapshot)

@@ -80,6 +80,20 @@ func (m *Message) Int64(key string) (int64, error) {
 	return int64(binary.BigEndian.Uint64(value)), nil
 }
 
+// CheckNext reports an offset that is not the one that a log without gaps has next:
+// messages are gone, or two stand at one offset. Apache Kafka may write two
+// when its disk is full: it fails a request after having written its message, and
+// gives the offset to the next one.
+func CheckNext(offset, next int64) error {
+	switch {
+	case offset > next:
+		return fmt.Errorf("offset %d follows %d: messages between them are gone", offset, next-1)
+	case offset < next:
+		return fmt.Errorf("offset %d follows %d: the log holds two messages at one offset, as a broker may write whose disk was full; restore the topic", offset, next-1)
+	}
+	return nil
+}
+
 // CheckDigest compares the value with its digest header. Arrow decoders must
 // only see values that passed it.
 func (m *Message) CheckDigest() error {

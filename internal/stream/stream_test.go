@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -438,5 +439,20 @@ func TestDeletedRecordsAreGone(t *testing.T) {
 	}
 	if err := client.DeleteRecords(t.Context(), topic, 1, 99); err == nil {
 		t.Error("DeleteRecords beyond the end = nil, want an error")
+	}
+}
+
+// TestCheckNext: a gap and two messages at one offset are told apart, and what to
+// do.
+func TestCheckNext(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		offset, next int64
+		says         string
+	}{{3, 3, ""}, {5, 3, "offset 5 follows 2: messages between them are gone"}, {2, 3, "offset 2 follows 2: the log holds two messages at one offset"}} {
+		err := stream.CheckNext(c.offset, c.next)
+		if (err == nil) != (c.says == "") || err != nil && !strings.HasPrefix(err.Error(), c.says) {
+			t.Errorf("CheckNext(%d, %d) = %v, want %q", c.offset, c.next, err, c.says)
+		}
 	}
 }

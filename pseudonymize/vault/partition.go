@@ -285,8 +285,8 @@ func (p *Partition) follow(ctx context.Context, until int64) error {
 
 // fold opens a message of the log and applies its records.
 func (p *Partition) fold(m *stream.Message) error {
-	if m.Offset != p.next {
-		return fmt.Errorf("%w: offset %d follows %d", ErrGap, m.Offset, p.next-1)
+	if err := stream.CheckNext(m.Offset, p.next); err != nil {
+		return fmt.Errorf("%w: %w", ErrGap, err)
 	}
 	plain, err := p.sealer.Open(p.plain[:0], m.Value, []byte(contextRecord), p.partition[:])
 	if err != nil {
