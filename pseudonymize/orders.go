@@ -45,7 +45,7 @@ func (w *worker) requestPlace(ctx context.Context) error {
 // order to switch to a rebuild is passed on.
 func (w *worker) handleOrder(ctx context.Context, m *stream.Message) error {
 	if err := stream.CheckNext(m.Offset, w.next); err != nil {
-		return fmt.Errorf("raw has a gap: %w", err)
+		return fmt.Errorf("raw has a hole: %w", err)
 	}
 	if err := w.registry.Sync(ctx); err != nil {
 		return err

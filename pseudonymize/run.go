@@ -188,7 +188,7 @@ func (w *worker) handleRun(ctx context.Context, messages []stream.Message) error
 	defer w.registry.Wipe()
 	for i := range messages {
 		if err := stream.CheckNext(messages[i].Offset, w.next+int64(i)); err != nil {
-			return fmt.Errorf("raw has a gap: %w", err)
+			return fmt.Errorf("raw has a hole: %w", err)
 		}
 		if err := w.read(r.take(), &messages[i]); err != nil {
 			return err
