@@ -60,7 +60,13 @@ func withDeployment(command *cobra.Command, flags *stageFlags, work func(ctx con
 	ctx, stop := context.WithCancel(command.Context())
 	defer stop()
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return d.runStages(ctx, []string{stagePseudonymize, stageTransform}, nil) })
+	group.Go(func() error {
+		err := d.runStages(ctx, []string{stagePseudonymize, stageTransform}, nil)
+		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+			return nil // the work was over before they had started
+		}
+		return err
+	})
 	group.Go(func() error {
 		defer stop()
 		return work(ctx, d)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/leerstroom/leerstroom/internal/engine"
 	"github.com/leerstroom/leerstroom/internal/engine/enginetest"
+	"github.com/spf13/cobra"
 )
 
 // called runs a command in this process and returns its exit code and output.
@@ -251,4 +253,27 @@ func TestALearnersIdentityChanges(t *testing.T) {
 	}
 	clean("after a rotation")
 	s.terminate()
+}
+
+// TestQuickCommandIsNoFailure: a command whose work is over before the stages
+// beside it have started.
+func TestQuickCommandIsNoFailure(t *testing.T) {
+	t.Parallel()
+	data := embedded(t)
+	if code, _, errs := called(t, "", "keys", "create", "--data", data); code != 0 {
+		t.Fatal(errs)
+	}
+	command := &cobra.Command{}
+	command.SetErr(new(bytes.Buffer))
+	command.SetContext(t.Context())
+	for attempt := range 3 {
+		worked := false
+		err := withDeployment(command, &stageFlags{data: data}, func(context.Context, *deployment) error {
+			worked = true
+			return nil
+		})
+		if err != nil || !worked {
+			t.Errorf("attempt %d: worked: %v, %v", attempt, worked, err)
+		}
+	}
 }
