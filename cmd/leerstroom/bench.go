@@ -18,6 +18,7 @@ func newBenchCommand() *cobra.Command {
 	var data, report, figures, library string
 	var config bench.RunConfig
 	var unsynced bool
+	var partitions int
 	command := &cobra.Command{
 		Use:   "bench",
 		Short: "Measure every stage, the whole line, latencies, and the bare limits beside them",
@@ -42,6 +43,7 @@ same rows; and how long the whole system needs after it was killed.`,
 			defer func() { err = errors.Join(err, stop()) }()
 			bars := newProgress(command.ErrOrStderr())
 			defer bars.close()
+			environment.Partitions = partitions
 			config.Environment, config.Progress = environment, bars.set
 			config.Command = benchCommandLine(command.Flags())
 			config.Serve = func(ctx context.Context, population *bench.Population) (*bench.Serving, error) {
@@ -71,6 +73,7 @@ same rows; and how long the whole system needs after it was killed.`,
 	flags.StringSliceVar(&config.Only, "only", nil, "measures to take (default: all): "+strings.Join(bench.Measures(), ", "))
 	flags.BoolVar(&unsynced, "unsynced-kafka", false, "latencies without fsync in the embedded Kafka, to tell what the disk costs")
 	flags.IntVar(&config.RecoveryLearners, "recovery-learners", 1_000_000, "learners of the system that is killed and started again")
+	flags.IntVar(&partitions, "partitions", 64, "partitions of the topics, except of the served system")
 	flags.IntVar(&config.Workers, "workers", 0, "handlers at work in each stage (default: one per core)")
 	return command
 }
