@@ -17,8 +17,8 @@ import (
 //   - One whose revision is not above that of what is archived is a repeat.
 //   - One that finds nothing to correct is delivered like others, unless something
 //     stood at its key before.
-//   - A row of the same event that stands where the corrected one comes to stand
-//     counts no more: it was delivered for two learners, who are one now.
+//   - Another row of the event that stands where the corrected one comes to stand
+//     counts no more: it was delivered for two learners, and now belongs to one.
 //
 // The learners that an answer leaves and comes to are learnt anew. What the
 // archive says may be what this very message has made of it, before a crash;
