@@ -157,7 +157,7 @@ func (r *Resolver) follow(ctx context.Context, partition int, loaders chan struc
 // step loads the partition, or waits a moment for news and folds it.
 func (r *Resolver) step(ctx context.Context, f *followed, partition int, loaders chan struct{}) error {
 	if f.registry != nil { // written by this goroutine alone
-		err := f.registry.Follow(ctx, 500*time.Millisecond, &f.mu, func() error { return r.reverse(f, partition) })
+		err := f.registry.Follow(ctx, &f.mu, func() error { return r.reverse(f, partition) })
 		if !errors.Is(err, vault.ErrGap) {
 			return err
 		}

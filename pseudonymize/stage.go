@@ -167,8 +167,9 @@ type worker struct {
 	partition  int
 	assignment *stream.Assignment
 	registry   *vault.Partition
-	main       output   // answers
-	engines    []output // engines' topics
+	watch      *stream.Watch // of the registry
+	main       output        // answers
+	engines    []output      // engines' topics
 	sync       *time.Ticker
 	flush      *time.Ticker
 	next       int64 // offset of raw to handle next: everything below is in answers
@@ -191,6 +192,7 @@ func (w *worker) Start(ctx context.Context, a *stream.Assignment) (next int64, e
 	if err := w.openOutputs(ctx); err != nil {
 		return 0, err
 	}
+	w.watch = w.registry.Watch()
 	w.sync, w.flush = time.NewTicker(w.stage.config.SyncEvery), time.NewTicker(w.stage.config.FlushEvery)
 	if err := w.adopt(ctx); err != nil {
 		return 0, err
@@ -325,10 +327,11 @@ func (w *worker) Idle(ctx context.Context) error {
 // Stop releases what Start took.
 func (w *worker) Stop() {
 	if w.sync != nil {
+		w.watch.Close()
 		w.sync.Stop()
 		w.flush.Stop()
 	}
-	w.registry, w.sync, w.flush, w.engines = nil, nil, nil, nil
+	w.registry, w.watch, w.sync, w.flush, w.engines = nil, nil, nil, nil, nil
 }
 
 // keepUp does what is due: it reads what others wrote to the registry and to the
@@ -339,8 +342,10 @@ func (w *worker) keepUp(ctx context.Context) error {
 		if err := w.stage.config.Ring.Refresh(); err != nil {
 			return err
 		}
-		if err := w.registry.Sync(ctx); err != nil {
-			return err
+		if w.watch.News(w.registry.Offset()) {
+			if err := w.registry.Sync(ctx); err != nil {
+				return err
+			}
 		}
 		if err := w.adopt(ctx); err != nil {
 			return err

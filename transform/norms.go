@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"math/bits"
 	"slices"
+	"sort"
 	"strings"
 
 	"github.com/leerstroom/leerstroom/internal/answer"
@@ -92,7 +93,7 @@ func (p *Partition) TakeNorms(dst *NormRows) {
 		p.appendNorm(dst, entries[first:end])
 		first = end
 	}
-	sortNorms(dst, start)
+	sort.Sort(normOrder{dst, start})
 	if cap(entries) > keepNormEntries {
 		entries = nil
 	}
@@ -140,18 +141,18 @@ func (p *Partition) appendNorm(dst *NormRows, entries []normEntry) {
 	if !slices.ContainsFunc(entries, func(e normEntry) bool { return e.moved }) {
 		return
 	}
-	var bins []uint16
-	var counts []int64
+	start := len(dst.bins)
 	for _, e := range entries {
-		switch n := len(bins); {
+		switch n := len(dst.bins); {
 		case e.gone:
-		case n > 0 && bins[n-1] == e.bin:
-			counts[n-1]++
+		case n > start && dst.bins[n-1] == e.bin:
+			dst.counts[n-1]++
 		default:
-			bins, counts = append(bins, e.bin), append(counts, 1)
+			dst.bins, dst.counts = append(dst.bins, e.bin), append(dst.counts, 1)
 		}
 	}
-	p.appendNormRow(dst, entries[0].normKey, bins, counts)
+	end := len(dst.bins)
+	p.appendNormRow(dst, entries[0].normKey, dst.bins[start:end:end], dst.counts[start:end:end])
 }
 
 func (p *Partition) appendNormRow(dst *NormRows, key normKey, bins []uint16, counts []int64) {
@@ -171,23 +172,26 @@ func (p *Partition) appendNormRow(dst *NormRows, key normKey, bins []uint16, cou
 	dst.Position = append(dst.Position, p.position)
 }
 
-// sortNorms orders rows from start on by what they are about, since numbers of
-// names differ between processes.
-func sortNorms(rows *NormRows, start int) {
-	order := make([]int, rows.Len()-start)
-	for i := range order {
-		order[i] = start + i
-	}
-	slices.SortFunc(order, func(a, b int) int {
-		return cmp.Or(cmp.Compare(rows.Layer[a], rows.Layer[b]), strings.Compare(rows.Key[a], rows.Key[b]),
-			cmp.Compare(rows.YearGroup[a], rows.YearGroup[b]))
-	})
-	var sorted NormRows
-	for _, i := range order {
-		sorted.Append(rows, i)
-	}
-	for n, i := 0, start; n < sorted.Len(); n, i = n+1, i+1 {
-		rows.Layer[i], rows.Key[i], rows.YearGroup[i] = sorted.Layer[n], sorted.Key[n], sorted.YearGroup[n]
-		rows.Bins[i], rows.Counts[i], rows.Position[i] = sorted.Bins[n], sorted.Counts[n], sorted.Position[n]
-	}
+// normOrder sorts rows from a first one on by what they are about, since numbers
+// of names differ between processes. No two are about the same.
+type normOrder struct {
+	rows  *NormRows
+	first int
+}
+
+func (o normOrder) Len() int { return o.rows.Len() - o.first }
+
+func (o normOrder) Less(i, j int) bool {
+	r, a, b := o.rows, o.first+i, o.first+j
+	return cmp.Or(cmp.Compare(r.Layer[a], r.Layer[b]), strings.Compare(r.Key[a], r.Key[b]), cmp.Compare(r.YearGroup[a], r.YearGroup[b])) < 0
+}
+
+func (o normOrder) Swap(i, j int) {
+	r, a, b := o.rows, o.first+i, o.first+j
+	r.Layer[a], r.Layer[b] = r.Layer[b], r.Layer[a]
+	r.Key[a], r.Key[b] = r.Key[b], r.Key[a]
+	r.YearGroup[a], r.YearGroup[b] = r.YearGroup[b], r.YearGroup[a]
+	r.Bins[a], r.Bins[b] = r.Bins[b], r.Bins[a]
+	r.Counts[a], r.Counts[b] = r.Counts[b], r.Counts[a]
+	r.Position[a], r.Position[b] = r.Position[b], r.Position[a]
 }

@@ -244,18 +244,22 @@ type NormRows struct {
 	Bins      [][]uint16 // ascending; see Bin
 	Counts    [][]int64  // learners in each bin, > 0
 	Position  []answer.Position
+
+	bins   []uint16 // memory of Bins …
+	counts []int64  // … and Counts
 }
 
 // Len returns the number of rows.
 func (r *NormRows) Len() int { return len(r.Layer) }
 
-// Reset empties the rows and keeps their memory.
+// Reset empties the rows and keeps their memory, also that of bins and counts.
 func (r *NormRows) Reset() {
 	clear(r.Bins)
 	clear(r.Counts)
 	*r = NormRows{
 		Layer: r.Layer[:0], Key: r.Key[:0], YearGroup: r.YearGroup[:0],
 		Bins: r.Bins[:0], Counts: r.Counts[:0], Position: r.Position[:0],
+		bins: r.bins[:0], counts: r.counts[:0],
 	}
 }
 

@@ -129,6 +129,10 @@ func permanent(err error) bool {
 	return false
 }
 
+// LongestWait is how long a follower lets the broker wait for messages: less than
+// the time limit of a request.
+const LongestWait = 5 * time.Second
+
 // Batch is what one fetch brought. Its bytes are reused by the next fetch with
 // the same batch.
 type Batch struct {

@@ -16,7 +16,7 @@ type ConsumerConfig struct {
 	Group          string
 	Topic          string
 	Workers        int           // handlers at work at the same time; 0 means 2
-	IdleInterval   time.Duration // how long to wait for messages before Idle; 0 means 250 ms
+	IdleInterval   time.Duration // how long nothing arrives before Idle, and before it again; 0 means 250 ms
 	CommitInterval time.Duration // how often durable offsets are told to the group; 0 means 500 ms
 	SessionTimeout time.Duration // 0 means 10 s
 	NewHandler     func(partition int) Handler

@@ -85,7 +85,7 @@ func (d *delivery) deliver(ctx context.Context) error {
 	}
 	for end := next + 1; ; {
 		if next >= end {
-			end, err = d.pass(ctx, &next, d.idle, waitFetchBytes)
+			end, err = d.await(ctx, &next)
 		} else {
 			end, err = d.catchUp(ctx, &next)
 		}
@@ -95,45 +95,78 @@ func (d *delivery) deliver(ctx context.Context) error {
 	}
 }
 
+// await passes on the next messages once there are any. The broker is asked to
+// wait long, for a request costs it and this process more than waiting does;
+// whenever nothing came for a while, the handler hears it.
+func (d *delivery) await(ctx context.Context, next *int64) (end int64, err error) {
+	fetching, cancel := context.WithCancel(ctx)
+	defer cancel()
+	arrived, from := make(chan arrival, 1), *next
+	go func() {
+		f, err := d.client.fetch(fetching, d.assignment.Topic, d.assignment.Partition, from, LongestWait, waitFetchBytes)
+		arrived <- arrival{f, err}
+	}()
+	idle := time.NewTicker(d.idle)
+	defer idle.Stop()
+	for {
+		select {
+		case a := <-arrived:
+			if a.err != nil {
+				return 0, a.err
+			}
+			return d.pass(ctx, next, &a.fetched)
+		case <-idle.C:
+			if err := d.work(ctx, func(*Batch) error { return d.handler.Idle(ctx) }); err != nil {
+				cancel()
+				<-arrived // nothing of this partition is under way when it starts again
+				return 0, fmt.Errorf("idle at offset %d: %w", *next, err)
+			}
+		}
+	}
+}
+
+// arrival is how a fetch ended.
+type arrival struct {
+	fetched fetched
+	err     error
+}
+
 // catchUp passes on messages of a backlog: however many partitions lag, no more
 // is in memory than keeps the workers of the consumer busy.
 func (d *delivery) catchUp(ctx context.Context, next *int64) (end int64, err error) {
 	select {
 	case d.catching <- struct{}{}:
 		defer func() { <-d.catching }()
-		before := *next
-		if end, err = d.pass(ctx, next, 0, maxFetchBytes); *next == before {
-			end = before // nothing came after all: wait as if there were no backlog
-		}
-		return end, err
 	case <-ctx.Done():
 		return 0, context.Cause(ctx)
 	}
-}
-
-// pass fetches messages and hands them over. It moves next behind them, and
-// returns the offset that the topic's next message will get.
-func (d *delivery) pass(ctx context.Context, next *int64, maxWait time.Duration, maxBytes int64) (end int64, err error) {
-	fetched, err := d.client.fetch(ctx, d.assignment.Topic, d.assignment.Partition, *next, maxWait, maxBytes)
+	f, err := d.client.fetch(ctx, d.assignment.Topic, d.assignment.Partition, *next, 0, maxFetchBytes)
 	if err != nil {
 		return 0, err
 	}
+	before := *next
+	if end, err = d.pass(ctx, next, &f); *next == before {
+		end = before // nothing came after all: wait as if there were no backlog
+	}
+	return end, err
+}
+
+// pass hands over what was fetched. It moves next behind it, and returns the
+// offset that the topic's next message will get.
+func (d *delivery) pass(ctx context.Context, next *int64, f *fetched) (end int64, err error) {
 	err = d.work(ctx, func(batch *Batch) error {
-		if err := fetched.read(batch); err != nil {
+		if err := f.read(batch); err != nil {
 			return err
 		}
 		end = batch.HighWatermark
-		switch n := len(batch.Messages); {
-		case n > 0:
-			if err := d.handler.Handle(ctx, batch.Messages); err != nil {
-				return fmt.Errorf("handle from offset %d: %w", *next, err)
-			}
-			*next = batch.Messages[n-1].Offset + 1
-		case maxWait > 0:
-			if err := d.handler.Idle(ctx); err != nil {
-				return fmt.Errorf("idle at offset %d: %w", *next, err)
-			}
+		n := len(batch.Messages)
+		if n == 0 {
+			return nil
 		}
+		if err := d.handler.Handle(ctx, batch.Messages); err != nil {
+			return fmt.Errorf("handle from offset %d: %w", *next, err)
+		}
+		*next = batch.Messages[n-1].Offset + 1
 		return nil
 	})
 	return end, err

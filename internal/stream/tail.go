@@ -61,7 +61,7 @@ func (t *Tail) follow(ctx context.Context, partition int) error {
 				close(t.caughtUp)
 			}
 		}
-		err := t.Client.Fetch(ctx, t.Topic, partition, next, 500*time.Millisecond, &batch)
+		err := t.Client.Fetch(ctx, t.Topic, partition, next, LongestWait, &batch)
 		if errors.Is(err, ErrOffsetOutOfRange) {
 			return err
 		}

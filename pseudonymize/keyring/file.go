@@ -34,6 +34,8 @@ type generation struct {
 	Epoch uint32 `json:"epoch"` // from 1
 	State State  `json:"state"`
 	Root  secret `json:"root,omitempty"` // 32 bytes; none when retired
+
+	fingerprint Fingerprint // of the root; made when the file is read
 }
 
 // secret is in the file as base64, in its one canonical form: two files that
@@ -60,13 +62,14 @@ func (s *keyset) primary() uint32 {
 	panic("keyring: a keyset without primary epoch passed its check")
 }
 
-func (s *keyset) root(epoch uint32) ([]byte, error) {
-	for _, e := range s.Epochs {
-		if e.Epoch == epoch {
+// readable returns an epoch that still has its root.
+func (s *keyset) readable(epoch uint32) (*generation, error) {
+	for i := range s.Epochs {
+		if e := &s.Epochs[i]; e.Epoch == epoch {
 			if e.State == StateRetired {
 				return nil, fmt.Errorf("%w: epoch %d is retired, its root is destroyed", ErrUnknownEpoch, epoch)
 			}
-			return e.Root, nil
+			return e, nil
 		}
 	}
 	return nil, fmt.Errorf("%w: epoch %d is not in the keyset", ErrUnknownEpoch, epoch)
@@ -227,6 +230,11 @@ func parse(path string, content []byte) (keyset, error) {
 	}
 	if err := set.check(); err != nil {
 		return keyset{}, fmt.Errorf("load keyset %s: %w: %w, %s", path, ErrDamaged, err, advice)
+	}
+	for i := range set.Epochs {
+		if e := &set.Epochs[i]; e.State != StateRetired {
+			e.fingerprint = fingerprint(e.Root)
+		}
 	}
 	return set, nil
 }

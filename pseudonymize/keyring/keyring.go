@@ -168,10 +168,7 @@ func (r *Ring) Epochs() []Info {
 	defer r.mu.RUnlock()
 	infos := make([]Info, len(r.set.Epochs))
 	for i, e := range r.set.Epochs {
-		infos[i] = Info{Epoch: e.Epoch, State: e.State}
-		if e.Root != nil {
-			infos[i].Fingerprint = fingerprint(e.Root)
-		}
+		infos[i] = Info{Epoch: e.Epoch, State: e.State, Fingerprint: e.fingerprint}
 	}
 	return infos
 }
@@ -187,22 +184,22 @@ func (r *Ring) Key(purpose Purpose, epoch uint32) (Key, error) {
 	if purpose.anchored() {
 		return derive(r.set.Anchor, purpose)
 	}
-	root, err := r.set.root(epoch)
+	e, err := r.set.readable(epoch)
 	if err != nil {
 		return Key{}, fmt.Errorf("derive key of purpose %s: %w", purpose, err)
 	}
-	return derive(root, purpose)
+	return derive(e.Root, purpose)
 }
 
 // Fingerprint returns the fingerprint of an epoch that is not retired.
 func (r *Ring) Fingerprint(epoch uint32) (Fingerprint, error) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	root, err := r.set.root(epoch)
+	e, err := r.set.readable(epoch)
 	if err != nil {
 		return Fingerprint{}, err
 	}
-	return fingerprint(root), nil
+	return e.fingerprint, nil
 }
 
 // Refresh reads the file again, so that a running process learns of a rotation.

@@ -315,9 +315,10 @@ func TestFollowSeesWhatOthersWrite(t *testing.T) {
 	owner, follower := d.open(t, vault.Own), d.open(t, vault.Follow)
 	must(t, owner.Create(t.Context(), number(5), true))
 	news := 0
-	deadline := time.Now().Add(20 * time.Second)
-	for follower.Offset() < owner.Offset() && time.Now().Before(deadline) {
-		must(t, follower.Follow(t.Context(), 100*time.Millisecond, new(nothing), func() error { news++; return nil }))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for follower.Offset() < owner.Offset() {
+		must(t, follower.Follow(ctx, new(nothing), func() error { news++; return nil }))
 	}
 	same(t, "follower", findAll(t, follower, number(5)), findAll(t, owner, number(5)))
 	if news == 0 {

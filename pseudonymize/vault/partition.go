@@ -224,11 +224,16 @@ func (p *Partition) Sync(ctx context.Context) error {
 	return nil
 }
 
+// Watch makes a watch of the partition's log, for who would call Sync often.
+func (p *Partition) Watch() *stream.Watch {
+	return stream.NewWatch(p.vault.config.Client, p.vault.config.Topic, p.number)
+}
+
 // Follow waits for news for a while and folds it while it holds the lock, under
 // which State is read by others; done is called under the lock, too, when there
 // was news.
-func (p *Partition) Follow(ctx context.Context, wait time.Duration, lock sync.Locker, done func() error) error {
-	if err := p.fetch(ctx, wait); err != nil {
+func (p *Partition) Follow(ctx context.Context, lock sync.Locker, done func() error) error {
+	if err := p.fetch(ctx, stream.LongestWait); err != nil {
 		return fmt.Errorf("follow registry of partition %d: %w", p.number, err)
 	}
 	if len(p.batch.Messages) == 0 {
