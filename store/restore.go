@@ -37,11 +37,11 @@ func (s *Store) Restore(ctx context.Context, partition int) (transform.Restored,
 	if restored.Vacated, err = s.loadVacated(ctx, partition); err != nil {
 		return restored, fmt.Errorf("restore partition %d: vacated moments: %w", partition, err)
 	}
-	sums, err := s.LoadSums(ctx, partition)
-	if err != nil {
-		return restored, fmt.Errorf("restore partition %d: %w", partition, err)
+	var sums [1]transform.ItemSumRows
+	if err := s.readSums(ctx, partition, sums[:]); err != nil {
+		return restored, fmt.Errorf("restore partition %d: sums: %w", partition, err)
 	}
-	restored.Sums = sums
+	restored.Sums = sums[0]
 	if restored.Adoptions, err = s.adoptions(ctx, partition, restored.RawOffset+1); err != nil { // last: they come before what was computed with them
 		return restored, fmt.Errorf("restore partition %d: %w", partition, err)
 	}
@@ -225,48 +225,75 @@ func (s *Store) loadSkills(ctx context.Context, partition int, rows *transform.S
 	return err
 }
 
-// LoadSums implements transform.Persistence.
-func (s *Store) LoadSums(ctx context.Context, partition int) (transform.ItemSumRows, error) {
-	var rows transform.ItemSumRows
+// LoadSums implements transform.Persistence. It is one query, which costs about
+// as much as that for one partition.
+func (s *Store) LoadSums(ctx context.Context, partitions int) ([]transform.ItemSumRows, error) {
+	rows := make([]transform.ItemSumRows, partitions)
 	if err := s.catchUp(ctx, "item_sums"); err != nil {
-		return rows, fmt.Errorf("load sums of partition %d: %w", partition, err)
+		return nil, fmt.Errorf("load sums: %w", err)
 	}
-	err := s.read(ctx, func() ch.Query {
-		rows.Reset()
-		var component proto.ColUInt8
-		var key proto.ColStr
-		goal, subject := newWordResult(), newWordResult()
-		var gradient, information, answers, scoreSum proto.ColInt64
-		var position proto.ColUInt64
+	if err := s.readSums(ctx, 0, rows); err != nil {
+		return nil, fmt.Errorf("load sums: %w", err)
+	}
+	return rows, nil
+}
+
+// readSums reads the newest sums of partitions from a first one on.
+func (s *Store) readSums(ctx context.Context, first int, of []transform.ItemSumRows) error {
+	return s.read(ctx, func() ch.Query {
+		for i := range of {
+			of[i].Reset()
+		}
+		var r sumsResult
 		return ch.Query{
-			Body: "SELECT toUInt8(component) AS component_number, key, goal, subject, gradient, information, answers, score_sum, position FROM " +
-				s.table("item_sums") + " FINAL WHERE partition = {partition:UInt16}",
-			Parameters: ofPartition(partition),
-			Result: proto.Results{{Name: "component_number", Data: &component}, {Name: "key", Data: &key}, {Name: "goal", Data: goal},
-				{Name: "subject", Data: subject}, {Name: "gradient", Data: &gradient}, {Name: "information", Data: &information},
-				{Name: "answers", Data: &answers}, {Name: "score_sum", Data: &scoreSum}, {Name: "position", Data: &position}},
+			Body:       "SELECT " + sumsColumns + " FROM " + s.table("item_sums") + " FINAL WHERE partition BETWEEN {first:UInt16} AND {last:UInt16}",
+			Parameters: ch.Parameters(map[string]any{"first": first, "last": first + len(of) - 1}),
+			Result:     r.results(),
 			OnResult: func(_ context.Context, block proto.Block) error {
-				if block.Rows == 0 {
-					return nil
+				if block.Rows > 0 {
+					r.appendTo(first, of)
 				}
-				for i := range block.Rows {
-					rows.Component = append(rows.Component, transform.Component(component[i]))
-					rows.Key = append(rows.Key, key.Row(i))
-					rows.Position = append(rows.Position, answer.Position(position[i]))
-				}
-				rows.Goal, rows.Subject = goal.appendTo(rows.Goal), subject.appendTo(rows.Subject)
-				rows.Gradient = append(rows.Gradient, gradient...)
-				rows.Information = append(rows.Information, information...)
-				rows.Answers = append(rows.Answers, answers...)
-				rows.ScoreSum = append(rows.ScoreSum, scoreSum...)
 				return nil
 			},
 		}
 	})
-	if err != nil {
-		return rows, fmt.Errorf("load sums of partition %d: %w", partition, err)
+}
+
+// sumsResult reads blocks of item_sums.
+type sumsResult struct {
+	partition                                proto.ColUInt16
+	component                                proto.ColUInt8
+	key                                      proto.ColStr
+	goal, subject                            *wordResult
+	gradient, information, answers, scoreSum proto.ColInt64
+	position                                 proto.ColUInt64
+	goals, subjects                          []string // of the block
+}
+
+const sumsColumns = "partition, toUInt8(component) AS component_number, key, goal, subject, gradient, information, answers, score_sum, position"
+
+func (r *sumsResult) results() proto.Results {
+	r.goal, r.subject = newWordResult(), newWordResult()
+	return proto.Results{{Name: "partition", Data: &r.partition}, {Name: "component_number", Data: &r.component}, {Name: "key", Data: &r.key},
+		{Name: "goal", Data: r.goal}, {Name: "subject", Data: r.subject}, {Name: "gradient", Data: &r.gradient},
+		{Name: "information", Data: &r.information}, {Name: "answers", Data: &r.answers}, {Name: "score_sum", Data: &r.scoreSum},
+		{Name: "position", Data: &r.position}}
+}
+
+func (r *sumsResult) appendTo(first int, of []transform.ItemSumRows) {
+	r.goals, r.subjects = r.goal.appendTo(r.goals[:0]), r.subject.appendTo(r.subjects[:0])
+	for i, partition := range r.partition {
+		rows := &of[int(partition)-first]
+		rows.Component = append(rows.Component, transform.Component(r.component[i]))
+		rows.Key = append(rows.Key, r.key.Row(i))
+		rows.Goal = append(rows.Goal, r.goals[i])
+		rows.Subject = append(rows.Subject, r.subjects[i])
+		rows.Gradient = append(rows.Gradient, r.gradient[i])
+		rows.Information = append(rows.Information, r.information[i])
+		rows.Answers = append(rows.Answers, r.answers[i])
+		rows.ScoreSum = append(rows.ScoreSum, r.scoreSum[i])
+		rows.Position = append(rows.Position, answer.Position(r.position[i]))
 	}
-	return rows, nil
 }
 
 // tokensOf reads tokens that this package has written.

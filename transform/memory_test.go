@@ -280,10 +280,14 @@ func (m *memory) loadSums(partition int) (rows transform.ItemSumRows) {
 	return rows
 }
 
-func (m *memory) LoadSums(_ context.Context, partition int) (transform.ItemSumRows, error) {
+func (m *memory) LoadSums(_ context.Context, partitions int) ([]transform.ItemSumRows, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.loadSums(partition), nil
+	rows := make([]transform.ItemSumRows, partitions)
+	for partition := range rows {
+		rows[partition] = m.loadSums(partition)
+	}
+	return rows, nil
 }
 
 func (m *memory) SaveSnapshot(_ context.Context, version uint64, rows *transform.SnapshotRows) error {

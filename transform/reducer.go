@@ -143,12 +143,12 @@ func (r *reduction) Start(ctx context.Context, assignment *stream.Assignment) (n
 	if err := r.loadVersions(ctx); err != nil {
 		return 0, err
 	}
-	for partition := range r.config.Partitions {
-		rows, err := r.config.Persistence.LoadSums(ctx, partition)
-		if err != nil {
-			return 0, fmt.Errorf("load sums of partition %d: %w", partition, err)
-		}
-		r.estimates.Fold(partition, &rows)
+	sums, err := r.config.Persistence.LoadSums(ctx, r.config.Partitions)
+	if err != nil {
+		return 0, err
+	}
+	for partition := range sums {
+		r.estimates.Fold(partition, &sums[partition])
 	}
 	r.noteNews(0)
 	first, _, err := r.config.Client.Offsets(ctx, r.config.Topics.ItemSums, assignment.Partition)

@@ -180,12 +180,9 @@ const maxScaleRows = 20_000
 
 // publish hands the difficulties that the sums show over as new scales.
 func (r *rebuild) publish(ctx context.Context) error {
-	sums := make([]transform.ItemSumRows, r.config.Topics.Partitions)
-	for partition := range sums {
-		var err error
-		if sums[partition], err = r.store.LoadSums(ctx, partition); err != nil {
-			return err
-		}
+	sums, err := r.store.LoadSums(ctx, r.config.Topics.Partitions)
+	if err != nil {
+		return err
 	}
 	_, current, err := r.store.LoadSnapshot(ctx, 0)
 	if err != nil {

@@ -94,15 +94,14 @@ func (d *deployment) refit(ctx context.Context, answers int64, wait time.Duratio
 func (d *deployment) refitSource(ctx context.Context, persistence *store.Store, answers int64) (store.RefitSource, transform.RefitConfig, error) {
 	config := transform.RefitConfig{}
 	source := store.RefitSource{Answers: answers, UpTo: make([]answer.Position, d.config.Topics.Partitions)}
+	var err error
+	if config.Sums, err = persistence.LoadSums(ctx, d.config.Topics.Partitions); err != nil {
+		return source, config, err
+	}
 	for partition := range source.UpTo {
-		sums, err := persistence.LoadSums(ctx, partition)
-		if err != nil {
-			return source, config, fmt.Errorf("load sums of partition %d: %w", partition, err)
-		}
-		for _, position := range sums.Position {
+		for _, position := range config.Sums[partition].Position {
 			source.UpTo[partition] = max(source.UpTo[partition], position)
 		}
-		config.Sums = append(config.Sums, sums)
 	}
 	return source, config, nil
 }
