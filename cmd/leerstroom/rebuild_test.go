@@ -52,6 +52,9 @@ func TestRebuildCommand(t *testing.T) {
 	if out := rebuild(); !strings.Contains(out, "nothing differs") {
 		t.Errorf("a rebuild under the same model says\n%s", out)
 	}
+	if said := s.printed(); !strings.Contains(said, "answers: 3000 of 3000 (100 %)") {
+		t.Errorf("a rebuild does not say how far it is:\n%s", said)
+	}
 	want := s.tables(t)
 	spoil := func() {
 		for _, statement := range asAnotherModel {
