@@ -96,7 +96,8 @@ type columnInserter struct {
 func newColumnInserter(ctx context.Context, options *clickhouse.Options, table string, workers int) (*columnInserter, error) {
 	c := &columnInserter{clients: make(chan *ch.Client, workers), table: table}
 	for range workers {
-		o := ch.Options{Address: options.Addr[0], User: options.Auth.Username, Password: options.Auth.Password}
+		o := ch.Options{Address: options.Addr[0], User: options.Auth.Username, Password: options.Auth.Password,
+			DialTimeout: 30 * time.Second, ReadTimeout: options.ReadTimeout}
 		for key, value := range options.Settings {
 			o.Settings = append(o.Settings, ch.Setting{Key: key, Value: fmt.Sprint(value), Important: true})
 		}

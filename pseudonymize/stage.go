@@ -90,9 +90,6 @@ type Stage struct {
 	runs    sync.Pool // of *run: memory for the messages of one run
 	drafts  sync.Pool // of *draft
 
-	refreshing sync.Mutex
-	refreshed  time.Time // when the keyset was last looked at for a partition
-
 	counters counters
 	crash    func(step string) error // nil outside of tests; an error is where the process dies
 }
@@ -150,21 +147,6 @@ func (s *Stage) passed(step string) error {
 		return nil
 	}
 	return s.crash(step)
-}
-
-// refreshKeys looks at the keyset for all partitions that ask at about the same
-// time.
-func (s *Stage) refreshKeys() error {
-	s.refreshing.Lock()
-	defer s.refreshing.Unlock()
-	if time.Since(s.refreshed) < s.config.SyncEvery/2 {
-		return nil
-	}
-	if err := s.config.Ring.Refresh(); err != nil {
-		return err
-	}
-	s.refreshed = time.Now()
-	return nil
 }
 
 func (s *Stage) takeRun() *run { return s.runs.Get().(*run) }
@@ -357,7 +339,7 @@ func (w *worker) Stop() {
 func (w *worker) keepUp(ctx context.Context) error {
 	select {
 	case <-w.sync.C:
-		if err := w.stage.refreshKeys(); err != nil {
+		if err := w.stage.config.Ring.Refresh(); err != nil {
 			return err
 		}
 		if w.watch.News(w.registry.Offset()) {
