@@ -37,6 +37,9 @@ func (s *Store) Restore(ctx context.Context, partition int) (transform.Restored,
 	if restored.Vacated, err = s.loadVacated(ctx, partition); err != nil {
 		return restored, fmt.Errorf("restore partition %d: vacated moments: %w", partition, err)
 	}
+	if err := s.catchUp(ctx, "item_sums", "adoptions"); err != nil { // again: skills may have come meanwhile
+		return restored, fmt.Errorf("restore partition %d: %w", partition, err)
+	}
 	var sums [1]transform.ItemSumRows
 	if err := s.readSums(ctx, partition, sums[:]); err != nil {
 		return restored, fmt.Errorf("restore partition %d: sums: %w", partition, err)
@@ -227,13 +230,14 @@ func (s *Store) loadSkills(ctx context.Context, partition int, rows *transform.S
 
 // LoadSums implements transform.Persistence. It is one query, which costs about
 // as much as that for one partition.
-func (s *Store) LoadSums(ctx context.Context, partitions int) ([]transform.ItemSumRows, error) {
+func (s *Store) LoadSums(ctx context.Context, first, partitions int) ([]transform.ItemSumRows, error) {
 	rows := make([]transform.ItemSumRows, partitions)
-	if err := s.catchUp(ctx, "item_sums"); err != nil {
-		return nil, fmt.Errorf("load sums: %w", err)
+	err := s.catchUp(ctx, "item_sums")
+	if err == nil {
+		err = s.readSums(ctx, first, rows)
 	}
-	if err := s.readSums(ctx, 0, rows); err != nil {
-		return nil, fmt.Errorf("load sums: %w", err)
+	if err != nil {
+		return nil, fmt.Errorf("load sums of partitions %d to %d: %w", first, first+partitions-1, err)
 	}
 	return rows, nil
 }

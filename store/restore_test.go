@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"reflect"
 	"strconv"
 	"testing"
 
@@ -91,5 +92,40 @@ func TestRestoreKeepsTheNewest(t *testing.T) {
 	}
 	if final != int64(stay) || want.Len() < 100 || want.Len() == len(newest) {
 		t.Errorf("FINAL finds %d states, Restore %d; %d of %d keys have one", final, stay, want.Len(), len(newest))
+	}
+}
+
+// TestLoadSumsIsRestoreForSeveral: the sums of some partitions at once are those
+// that each of them restores, and none of their neighbours'.
+func TestLoadSumsIsRestoreForSeveral(t *testing.T) {
+	t.Parallel()
+	s := openStore(t, quick)
+	for partition := range 5 {
+		if partition == 3 {
+			continue // has none
+		}
+		for version := range 3 { // newer ones replace
+			position := answer.At(int64(10*version+partition), 0)
+			rows := transform.ItemSumRows{Component: []transform.Component{transform.ComponentItem, transform.ComponentGlobal}, Key: []string{fmt.Sprintf("bingel:o%d", partition), ""},
+				Goal: []string{"optellen", ""}, Subject: []string{"rekenen", ""}, Gradient: []int64{int64(partition), 7}, Information: []int64{int64(version), 8},
+				Answers: []int64{1, 2}, ScoreSum: []int64{3, 4}, Position: []answer.Position{position, position}}
+			checkpoint(t, s, &transform.Checkpoint{Partition: partition, Position: position, Sums: rows})
+		}
+	}
+	got, err := s.LoadSums(t.Context(), 1, 3)
+	if err != nil || len(got) != 3 {
+		t.Fatalf("LoadSums = %d partitions, %v", len(got), err)
+	}
+	for i := range got {
+		restored, err := s.Restore(t.Context(), 1+i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if restored.Sums.Len() != got[i].Len() || got[i].Len() > 0 && !reflect.DeepEqual(got[i], restored.Sums) {
+			t.Errorf("sums of partition %d = %+v, restored %+v", 1+i, got[i], restored.Sums)
+		}
+		if want := map[bool]int{true: 0, false: 2}[1+i == 3]; got[i].Len() != want {
+			t.Errorf("partition %d has %d sums, want %d", 1+i, got[i].Len(), want)
+		}
 	}
 }

@@ -280,12 +280,12 @@ func (m *memory) loadSums(partition int) (rows transform.ItemSumRows) {
 	return rows
 }
 
-func (m *memory) LoadSums(_ context.Context, partitions int) ([]transform.ItemSumRows, error) {
+func (m *memory) LoadSums(_ context.Context, first, partitions int) ([]transform.ItemSumRows, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	rows := make([]transform.ItemSumRows, partitions)
-	for partition := range rows {
-		rows[partition] = m.loadSums(partition)
+	for i := range rows {
+		rows[i] = m.loadSums(first + i)
 	}
 	return rows, nil
 }

@@ -143,12 +143,8 @@ func (r *reduction) Start(ctx context.Context, assignment *stream.Assignment) (n
 	if err := r.loadVersions(ctx); err != nil {
 		return 0, err
 	}
-	sums, err := r.config.Persistence.LoadSums(ctx, r.config.Partitions)
-	if err != nil {
+	if err := r.loadSums(ctx); err != nil {
 		return 0, err
-	}
-	for partition := range sums {
-		r.estimates.Fold(partition, &sums[partition])
 	}
 	r.noteNews(0)
 	first, _, err := r.config.Client.Offsets(ctx, r.config.Topics.ItemSums, assignment.Partition)
@@ -159,6 +155,23 @@ func (r *reduction) Start(ctx context.Context, assignment *stream.Assignment) (n
 	r.config.Logger.InfoContext(ctx, "reducer started", "generation", assignment.Generation, "version", r.version,
 		"components", len(r.estimates.all), "offset", r.next)
 	return r.next, nil
+}
+
+// partitionsAtOnce is how many partitions' sums are in memory twice while they are
+// loaded.
+const partitionsAtOnce = 8
+
+func (r *reduction) loadSums(ctx context.Context) error {
+	for first := 0; first < r.config.Partitions; first += partitionsAtOnce {
+		sums, err := r.config.Persistence.LoadSums(ctx, first, min(partitionsAtOnce, r.config.Partitions-first))
+		if err != nil {
+			return err
+		}
+		for i := range sums {
+			r.estimates.Fold(first+i, &sums[i])
+		}
+	}
+	return nil
 }
 
 // loadVersions takes the newest version over and saves what the store lacks.

@@ -470,9 +470,9 @@ type Persistence interface {
 	// LoadSnapshot returns the newest values of every component in the versions
 	// up to atMost (0 = all) and the newest version among them, 0 when none.
 	LoadSnapshot(ctx context.Context, atMost uint64) (version uint64, rows SnapshotRows, err error)
-	// LoadSums returns the newest durable sums of the first partitions of that
-	// number, as Restore does, for the reducer, which needs them of every one.
-	LoadSums(ctx context.Context, partitions int) ([]ItemSumRows, error)
+	// LoadSums returns the newest durable sums of a number of partitions from a
+	// first one on, as Restore does, for the reducer, which needs them of every one.
+	LoadSums(ctx context.Context, first, partitions int) ([]ItemSumRows, error)
 
 	amender
 	rebuilder

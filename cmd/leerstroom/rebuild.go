@@ -180,7 +180,7 @@ const maxScaleRows = 20_000
 
 // publish hands the difficulties that the sums show over as new scales.
 func (r *rebuild) publish(ctx context.Context) error {
-	sums, err := r.store.LoadSums(ctx, r.config.Topics.Partitions)
+	sums, err := r.store.LoadSums(ctx, 0, r.config.Topics.Partitions)
 	if err != nil {
 		return err
 	}

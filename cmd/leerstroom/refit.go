@@ -95,7 +95,7 @@ func (d *deployment) refitSource(ctx context.Context, persistence *store.Store, 
 	config := transform.RefitConfig{}
 	source := store.RefitSource{Answers: answers, UpTo: make([]answer.Position, d.config.Topics.Partitions)}
 	var err error
-	if config.Sums, err = persistence.LoadSums(ctx, d.config.Topics.Partitions); err != nil {
+	if config.Sums, err = persistence.LoadSums(ctx, 0, d.config.Topics.Partitions); err != nil {
 		return source, config, err
 	}
 	for partition := range source.UpTo {
