@@ -46,11 +46,12 @@ func TestWatchWithoutBrokerSaysSo(t *testing.T) {
 // await repeats a look until it is true.
 func await(t *testing.T, what string, look func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !look(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within a minute", what)
+	enginetest.Eventually(t, time.Minute, what, func() error {
+		if !look() {
+			return errors.New("not yet")
 		}
-	}
+		return nil
+	})
 }
 
 // idles counts calls of Idle and hands over what is handled.
@@ -112,7 +113,7 @@ func TestIdleWhileTheBrokerIsWaiting(t *testing.T) {
 }
 
 // TestFailedIdleStartsAgain: an error of Idle starts the partition again, and
-// nothing of the request that was waiting is left to be handled twice.
+// messages are handled in order afterwards.
 func TestFailedIdleStartsAgain(t *testing.T) {
 	t.Parallel()
 	brokers := enginetest.Kafka(t)
