@@ -30,7 +30,7 @@ columnar insert, HMAC alone, a Kafka copy) and ClickHouse's own Kafka engine on 
 same rows; and how long the whole system needs after it was killed.`,
 		Args: arguments(cobra.NoArgs),
 		RunE: func(command *cobra.Command, _ []string) (err error) {
-			defer boundMemory(0).stop()
+			defer boundMemory(0, nil).stop()
 			logger := newLogger(command.ErrOrStderr(), false)
 			if data, err = os.MkdirTemp(data, "leerstroom-bench-"); err != nil {
 				return fmt.Errorf("make a directory for the engines: %w", err)

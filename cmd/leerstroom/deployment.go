@@ -37,7 +37,8 @@ type deployment struct {
 	client  *stream.Client
 	names   stream.Topics
 	attach  bool // use the embedded engines of another process if there are any
-	memory  *memoryBound
+
+	readings *readings // of the stages of this process
 
 	// What stages of this process read of partitions, for others that need the same.
 	// nil when there are no others.

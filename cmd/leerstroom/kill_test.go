@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -53,6 +54,11 @@ func TestKilledMidStream(t *testing.T) {
 	if n := s.count(t, "answers FINAL"); n != answers {
 		t.Errorf("answers stored = %d, want %d", n, answers)
 	}
+	// Merges waited for the states to be read back, not for ever.
+	enginetest.Eventually(t, time.Minute, "clickhouse to merge", func() error {
+		_, err := s.query(t.Context(), "OPTIMIZE TABLE leerstroom.progress")
+		return err
+	})
 	s.terminate()
 }
 
@@ -66,27 +72,39 @@ func (s *system) count(t *testing.T, table string) int {
 	return n
 }
 
-// ask runs a query over the HTTP interface of the embedded ClickHouse.
+// ask runs a query that does not fail.
 func (s *system) ask(t *testing.T, query string) string {
 	t.Helper()
-	// Only ClickHouse is asked, so any broker will do.
-	engines, err := engine.Attach(engine.Config{DataDir: s.data(), Kafka: engine.KafkaConfig{Brokers: []string{"127.0.0.1:1"}}})
+	answer, err := s.query(t.Context(), query)
 	if err != nil {
 		t.Fatal(err)
 	}
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+engines.ClickHouse.HTTPAddress+"/", strings.NewReader(query))
+	return answer
+}
+
+// query runs one over the HTTP interface of the embedded ClickHouse.
+func (s *system) query(ctx context.Context, query string) (string, error) {
+	// Only ClickHouse is asked, so any broker will do.
+	engines, err := engine.Attach(engine.Config{DataDir: s.data(), Kafka: engine.KafkaConfig{Brokers: []string{"127.0.0.1:1"}}})
 	if err != nil {
-		t.Fatal(err)
+		return "", err
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+engines.ClickHouse.HTTPAddress+"/", strings.NewReader(query))
+	if err != nil {
+		return "", err
 	}
 	request.SetBasicAuth(engines.ClickHouse.User, engines.ClickHouse.Password)
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		t.Fatal(err)
+		return "", fmt.Errorf("ask clickhouse: %w", err)
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
-	if err != nil || response.StatusCode != http.StatusOK {
-		t.Fatalf("ask clickhouse: %v, status %s", err, response.Status)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = errors.New(response.Status)
 	}
-	return string(body)
+	if err != nil {
+		return "", fmt.Errorf("ask clickhouse: %w", err)
+	}
+	return string(body), nil
 }

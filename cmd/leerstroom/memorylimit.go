@@ -5,7 +5,6 @@ import (
 	"os"
 	"runtime/debug"
 	"runtime/metrics"
-	"sync/atomic"
 	"time"
 )
 
@@ -17,12 +16,11 @@ const (
 	memoryInterval = 100 * time.Millisecond // between two looks
 )
 
-// While states are read back, nearly everything that is allocated stays: the
-// collector finds little, and would look often, because what is alive grows.
-const (
-	loadingPercent = 400             // garbage and what is new before it looks again, in parts of what was alive
-	loadingPause   = 2 * time.Second // without a reading until it works as usual
-)
+// loadingPercent is how much garbage and what is new there may be before the
+// collector looks again, in parts of what was alive, while states are read back.
+// Nearly everything that is allocated stays then: it would find little, and look
+// often, because what is alive grows.
+const loadingPercent = 400
 
 // memoryBound sets the soft limit of this process's memory. Go's collector lets
 // as much garbage lie as there is alive; what is alive here is mostly columns that
@@ -31,23 +29,20 @@ const (
 // A limit that was configured holds as it is, and so does GOMEMLIMIT. The
 // automatic one, 0, follows what is alive, and is half of the memory that the
 // machine has left while states are read back. GOGC, when set, holds at any time.
-//
-// All methods work on nil and then do nothing.
 type memoryBound struct {
 	automatic   bool
 	limit       int64 // that was set last; owned by follow
 	limitBefore int64
 	percent     int // Go's, when it is not touched; negative = it must not be
 
-	loading atomic.Int64 // readings under way
-	loaded  atomic.Int64 // when the last one began or ended, in nanoseconds since 1970; 0 = none did
+	readings *readings // nil = none
 
 	quit, ended chan struct{}
 }
 
 // boundMemory bounds memory until stop is called.
-func boundMemory(limitMiB int) *memoryBound {
-	m := &memoryBound{automatic: limitMiB == 0 && os.Getenv("GOMEMLIMIT") == "", limit: memoryFloor, percent: -1,
+func boundMemory(limitMiB int, readings *readings) *memoryBound {
+	m := &memoryBound{readings: readings, automatic: limitMiB == 0 && os.Getenv("GOMEMLIMIT") == "", limit: memoryFloor, percent: -1,
 		limitBefore: debug.SetMemoryLimit(-1), quit: make(chan struct{}), ended: make(chan struct{})}
 	switch {
 	case m.automatic:
@@ -68,30 +63,9 @@ func boundMemory(limitMiB int) *memoryBound {
 
 // stop ends the bound.
 func (m *memoryBound) stop() {
-	if m == nil {
-		return
-	}
 	close(m.quit)
 	<-m.ended
 	debug.SetMemoryLimit(m.limitBefore)
-}
-
-// load says that states are read back until the returned function is called.
-func (m *memoryBound) load() (done func()) {
-	if m == nil {
-		return func() {}
-	}
-	m.loaded.Store(time.Now().UnixNano())
-	m.loading.Add(1)
-	return func() {
-		m.loaded.Store(time.Now().UnixNano())
-		m.loading.Add(-1)
-	}
-}
-
-// isLoading tells whether states are, or were a moment ago, read back.
-func (m *memoryBound) isLoading() bool {
-	return m.loading.Load() > 0 || time.Since(time.Unix(0, m.loaded.Load())) < loadingPause
 }
 
 // follow moves limit and collector until the bound ends.
@@ -106,7 +80,7 @@ func (m *memoryBound) follow() {
 			m.collect(loading, false)
 			return
 		}
-		if before := loading; m.isLoading() != before {
+		if before := loading; m.readings.areUnderWay() != before {
 			loading = !before
 			m.collect(before, loading)
 			if roomBytes = 0; loading {

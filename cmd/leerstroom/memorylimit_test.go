@@ -27,18 +27,18 @@ func TestBoundMemory(t *testing.T) {
 	t.Setenv("GOMEMLIMIT", "")
 	limit := func() int64 { return debug.SetMemoryLimit(-1) }
 	before := limit()
-	m := boundMemory(700)
+	m := boundMemory(700, nil)
 	if got := limit(); got != 700<<20 {
 		t.Errorf("the configured limit is %d, want %d", got, 700<<20)
 	}
 	m.stop()
-	m = boundMemory(0)
+	m = boundMemory(0, nil)
 	if got := limit(); got < memoryFloor || got == before {
 		t.Errorf("the automatic limit is %d, want at least %d", got, memoryFloor)
 	}
 	m.stop()
 	t.Setenv("GOMEMLIMIT", "1GiB")
-	boundMemory(0).stop()
+	boundMemory(0, nil).stop()
 	if got := limit(); got != before {
 		t.Errorf("the limit is %d afterwards, want %d as before", got, before)
 	}
@@ -49,9 +49,10 @@ func TestMemoryWhileLoading(t *testing.T) {
 	t.Setenv("GOMEMLIMIT", "")
 	t.Setenv("GOGC", "")
 	usual := percentNow()
-	m := boundMemory(0)
+	var r readings
+	m := boundMemory(0, &r)
 	defer m.stop()
-	done := m.load()
+	done := r.begin()
 	enginetest.Eventually(t, time.Minute, "the collector to look less often", func() error {
 		if got := percentNow(); got != loadingPercent {
 			return fmt.Errorf("GC percent = %d", got)

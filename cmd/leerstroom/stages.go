@@ -73,6 +73,14 @@ func (d *deployment) runStages(ctx context.Context, stages []string, ready func(
 		ready("")
 	}
 	group.Go(func() error { return d.watchEngines(ctx) })
+	if d.readings != nil {
+		group.Go(func() error {
+			if d.readings.await(ctx) {
+				d.engines.ReleaseMerges()
+			}
+			return nil
+		})
+	}
 	return group.Wait()
 }
 
@@ -143,7 +151,7 @@ func (d *deployment) runTransform(ctx context.Context, registry prometheus.Regis
 	if err != nil {
 		return err
 	}
-	stage, err := transform.NewStage(transform.StageConfig{Client: d.client, Topics: d.names, Persistence: &restoring{persistence, d.memory, d.restored}, Snapshots: snapshots,
+	stage, err := transform.NewStage(transform.StageConfig{Client: d.client, Topics: d.names, Persistence: &restoring{persistence, d.readings, d.restored}, Snapshots: snapshots,
 		Catalog: catalog, Now: now, NormInterval: d.config.NormInterval, Logger: d.logger, Registry: registry,
 		DeadLetter: func(ctx context.Context, partition int, reason string, m *stream.Message) error {
 			return letters.Write(ctx, d.names.Answers, partition, reason, m)
@@ -168,13 +176,13 @@ const handoverPatience = 10 * time.Second
 // process takes in as well, while they are read.
 type restoring struct {
 	*store.Store
-	memory   *memoryBound
+	readings *readings
 	restored *handover.Handover[*transform.Restored]
 }
 
 // Restore implements transform.Persistence.
 func (r *restoring) Restore(ctx context.Context, partition int) (transform.Restored, error) {
-	defer r.memory.load()()
+	defer r.readings.begin()()
 	restored, err := r.Store.Restore(ctx, partition)
 	if err == nil {
 		r.restored.Offer(partition, &restored)

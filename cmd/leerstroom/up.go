@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -89,18 +90,23 @@ keys that this stage needs; a missing key stops it.`,
 	return command
 }
 
+// mergesHeld is how long after its start the embedded ClickHouse puts off merges
+// at most, while states are read back.
+const mergesHeld = time.Minute
+
 // runProcess opens the deployment and runs the stages until the command's
 // context ends.
 func runProcess(command *cobra.Command, flags *stageFlags, config *configuration, createKeys bool, stages []string) (err error) {
-	memory := boundMemory(config.MemoryLimitMiB)
-	defer memory.stop()
+	reading := new(readings)
+	defer boundMemory(config.MemoryLimitMiB, reading).stop()
+	config.Engine.ClickHouse.HoldMerges = mergesHeld
 	ctx, paths := command.Context(), layout{flags.data}
 	d, err := openDeployment(ctx, config, paths, newLogger(command.ErrOrStderr(), flags.verbose))
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.close()) }()
-	d.memory = memory
+	d.readings = reading
 	if createKeys {
 		if err := d.createKeys(); err != nil {
 			return err

@@ -123,6 +123,15 @@ func launch(ctx context.Context, config Config, library string, connection Click
 // handshake succeeds when the server accepts our password: nobody else's server
 // on that port would. It listens for HTTP last, which the gate needs, too.
 func (c *child) handshake(ctx context.Context, connection ClickHouse) error {
+	// A connection names its database, so it has to exist before the first.
+	if err := c.statement(ctx, connection, "CREATE DATABASE IF NOT EXISTS "+connection.Database); err != nil {
+		return err
+	}
+	return c.ping(ctx)
+}
+
+// statement executes one that returns nothing, on a connection of its own.
+func (c *child) statement(ctx context.Context, connection ClickHouse, text string) error {
 	client, err := ch.Dial(ctx, ch.Options{
 		Address: address(c.ports.Native), User: connection.User, Password: connection.Password,
 		DialTimeout: handshakeLimit, HandshakeTimeout: handshakeLimit,
@@ -130,9 +139,7 @@ func (c *child) handshake(ctx context.Context, connection ClickHouse) error {
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
-	// A connection names its database, so it has to exist before the first.
-	err = client.Do(ctx, ch.Query{Body: "CREATE DATABASE IF NOT EXISTS " + connection.Database})
-	return errors.Join(err, client.Close(), c.ping(ctx))
+	return errors.Join(client.Do(ctx, ch.Query{Body: text}), client.Close())
 }
 
 // ping succeeds when the server answers over HTTP.

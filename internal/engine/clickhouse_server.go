@@ -27,6 +27,7 @@ type ClickHouseServer struct {
 	library string
 	gate    *gate
 	space   *space
+	merges  *heldMerges
 	logger  *slog.Logger
 
 	supervised bool            // start the child again when it dies
@@ -63,13 +64,16 @@ func StartClickHouse(ctx context.Context, config Config, logger *slog.Logger) (*
 
 func startServer(ctx context.Context, config Config, logger *slog.Logger, supervised bool) (*ClickHouseServer, error) {
 	began := time.Now()
-	s := &ClickHouseServer{config: config, logger: logger, supervised: supervised, done: make(chan struct{})}
+	s := &ClickHouseServer{config: config, logger: logger, supervised: supervised, done: make(chan struct{}), merges: newHeldMerges()}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	if err := s.begin(ctx); err != nil {
 		return nil, fmt.Errorf("start embedded clickhouse: %w", err)
 	}
 	s.watcher.Go(s.watch)
 	s.watcher.Go(func() { s.space.watch(s.ctx) })
+	if limit := config.ClickHouse.HoldMerges; limit > 0 {
+		s.watcher.Go(func() { s.mergeAgain(limit) })
+	}
 	logger.InfoContext(ctx, "embedded clickhouse is up", "native", s.ClickHouse.Addresses[0], "http", s.ClickHouse.HTTPAddress,
 		"took", time.Since(began).Round(time.Millisecond))
 	return s, nil
@@ -99,7 +103,11 @@ func (s *ClickHouseServer) begin(ctx context.Context) error {
 	}
 	s.ClickHouse.Addresses, s.ClickHouse.HTTPAddress = []string{native.Addr().String()}, web.Addr().String()
 	if s.child, err = startChild(ctx, s.config, s.library, s.ClickHouse, s.logger); err == nil {
-		if err = writePorts(remembered, ports{Native: portOf(native), HTTP: portOf(web)}); err != nil {
+		err = writePorts(remembered, ports{Native: portOf(native), HTTP: portOf(web)})
+		if err == nil && s.config.ClickHouse.HoldMerges > 0 {
+			err = s.child.statement(ctx, s.ClickHouse, stopMerges)
+		}
+		if err != nil {
 			err = errors.Join(err, s.child.process.kill())
 		}
 	}

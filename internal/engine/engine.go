@@ -39,6 +39,9 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Config says which engines to use. A zero Config with a DataDir starts both.
@@ -102,6 +105,12 @@ type ClickHouseConfig struct {
 	// on disk. Death of the process loses nothing then either, loss of power
 	// may.
 	UnsyncedWrites bool `yaml:"unsynced_writes"`
+
+	// HoldMerges is how long after its start the embedded server leaves the parts
+	// of tables that it has found as they are, unless ReleaseMerges is called
+	// before. 0 = not at all. Who reads much at the start has the processor to
+	// itself then.
+	HoldMerges time.Duration `yaml:"-"`
 }
 
 // Names used where the configuration gives none.
@@ -207,17 +216,26 @@ func Start(ctx context.Context, config Config, logger *slog.Logger) (*Engines, e
 			return nil, fmt.Errorf("start engines: %w", err)
 		}
 	}
-	if err := e.startClickHouse(ctx, config, logger); err != nil {
+	if err := e.startBoth(ctx, config, logger); err != nil {
 		return nil, errors.Join(err, e.Close())
 	}
-	if len(config.Kafka.Brokers) == 0 {
-		broker, err := startBroker(config, logger)
-		if err != nil {
-			return nil, errors.Join(err, e.Close())
-		}
-		e.broker, e.Brokers = broker, []string{broker.Address}
-	}
 	return e, nil
+}
+
+// startBoth starts the engines beside each other: each has much to read.
+func (e *Engines) startBoth(ctx context.Context, config Config, logger *slog.Logger) error {
+	var both errgroup.Group
+	both.Go(func() error { return e.startClickHouse(ctx, config, logger) })
+	if len(config.Kafka.Brokers) == 0 {
+		both.Go(func() error {
+			broker, err := startBroker(config, logger)
+			if err == nil {
+				e.broker, e.Brokers = broker, []string{broker.Address}
+			}
+			return err
+		})
+	}
+	return both.Wait()
 }
 
 func (e *Engines) startClickHouse(ctx context.Context, config Config, logger *slog.Logger) error {
@@ -259,6 +277,14 @@ func (e *Engines) Err() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.err
+}
+
+// ReleaseMerges lets the embedded ClickHouse merge parts, and execute mutations,
+// that Config told it to put off. It may be called at any time and again.
+func (e *Engines) ReleaseMerges() {
+	if e.server != nil {
+		e.server.ReleaseMerges()
+	}
 }
 
 // Close stops the engines that Start started and waits for their end. It may be
