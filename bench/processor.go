@@ -15,7 +15,12 @@ import (
 // processorTime is the processor time that each part of the system has used so
 // far, in seconds. It tells what a row costs where wall time would also tell who
 // else was at work.
-type processorTime struct{ stages, kafka, clickhouse float64 }
+type processorTime struct {
+	stages, kafka, clickhouse float64
+	merges                    float64 // what of clickhouse went into merges
+}
+
+func (t processorTime) all() float64 { return t.stages + t.kafka + t.clickhouse }
 
 // readProcessorTime returns false where the system doesn't tell.
 func readProcessorTime() (processorTime, bool) { return processorTimeOf(os.Getpid()) }
@@ -46,13 +51,33 @@ func processorTimeOf(id int) (t processorTime, ok bool) {
 				t.kafka += seconds
 			case len(words) > 1 && words[1] == engine.ChildClickHouse:
 				t.clickhouse += seconds
+				t.merges += mergeSeconds(child)
 			}
 		}
 	}
 	return t, t.clickhouse > 0
 }
 
-// processorSeconds reads the user and system time of a process.
+// mergeSeconds reads the time of those threads of ClickHouse that merge.
+func mergeSeconds(process string) (sum float64) {
+	const named = "MergeMutate"
+	tasks := "/proc/" + process + "/task/"
+	threads, err := os.ReadDir(tasks)
+	if err != nil {
+		return 0
+	}
+	for _, thread := range threads {
+		name, err := os.ReadFile(tasks + thread.Name() + "/comm")
+		if err != nil || strings.TrimSpace(string(name)) != named {
+			continue // or the thread ended
+		}
+		seconds, _ := processorSeconds(process + "/task/" + thread.Name())
+		sum += seconds
+	}
+	return sum
+}
+
+// processorSeconds reads the user and system time of a process, or of a thread.
 func processorSeconds(process string) (float64, bool) {
 	const ticksPerSecond = 100 // on every platform of Linux that Go runs on
 	text, err := os.ReadFile("/proc/" + process + "/stat")

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/leerstroom/leerstroom/internal/engine"
 )
 
 // Process is the whole system as one process of its own, which can be killed.
@@ -17,6 +19,8 @@ type Process struct {
 	Start         func(ctx context.Context) (string, error) // returns the base URL once it listens
 	Kill          func() error                              // with SIGKILL, its engines too; waits until they are gone
 	ID            func() int                                // of the process
+	ClickHouse    func() (engine.ClickHouse, error)         // of the running process
+	Partitions    int                                       // of its topics
 }
 
 // Names of the figures of a recovery.
@@ -67,7 +71,19 @@ func (r *runner) recovery(ctx context.Context) (err error) {
 	if err := process.Kill(); err != nil {
 		return err
 	}
-	return r.restart(ctx, process, before)
+	if err := r.restart(ctx, process, before); err != nil {
+		return err
+	}
+	var took restoring
+	err = poll(ctx, time.Second, func() (bool, error) { // the last answers were replayed, and are not in a checkpoint at once
+		took, err = restoreAlone(ctx, process)
+		return float64(took.learners) >= before.learners, err
+	})
+	if err != nil {
+		return fmt.Errorf("read the states once more: %w", err)
+	}
+	r.reportRestoring(took)
+	return nil
 }
 
 func (r *runner) restart(ctx context.Context, process *Process, before recoveryState) error {
@@ -77,6 +93,7 @@ func (r *runner) restart(ctx context.Context, process *Process, before recoveryS
 		return fmt.Errorf("start the system again: %w", err)
 	}
 	listening := time.Since(started)
+	start, told := processorTimeOf(process.ID())
 	if _, err := awaitState(ctx, url, func(s recoveryState) bool { return s.learners >= before.learners }); err != nil {
 		return fmt.Errorf("wait for the partitions: %w", err)
 	}
@@ -85,9 +102,12 @@ func (r *runner) restart(ctx context.Context, process *Process, before recoveryS
 		return fmt.Errorf("wait for the query service: %w", err)
 	}
 	served := time.Since(started)
-	if t, ok := processorTimeOf(process.ID()); ok {
-		r.results.add("recovery_processor_seconds", t.stages+t.kafka+t.clickhouse, "s",
-			fmt.Sprintf("processor time for all of that, %.1f s of it in ClickHouse: divided by the cores, what it takes at least", t.clickhouse))
+	if t, still := processorTimeOf(process.ID()); told && still {
+		r.results.add("recovery_processor_seconds", t.all(), "s", "processor time for all of that: divided by the cores, what it takes at least")
+		r.results.add("recovery_processor_start_seconds", start.all(), "s", "of that until it listened: both engines read what they have on the disk")
+		r.results.add("recovery_processor_clickhouse_seconds", t.clickhouse, "s", "of all in ClickHouse …")
+		r.results.add("recovery_processor_merges_seconds", t.merges, "s", "… and of that for merges, which wait")
+		r.results.add("recovery_processor_stages_seconds", t.stages, "s", "of all in the process of the stages, which has the broker in it")
 	}
 	r.results.add(figureLearners, before.learners, "learners", "in the system that was killed with SIGKILL, broker and ClickHouse with it")
 	r.results.add(figureListening, listening.Seconds(), "s", "from the start after that until it listens: publishers are served from then on")

@@ -30,14 +30,14 @@ func TestRun(t *testing.T) {
 		figureEndToEnd, figureUnscored, figureEngine,
 		figureTokenCore, figureTokenBare, figureRegistry, figureResolution, figureSeal, figureSealSmall, figureWriteRaw, figureOpen, figureOpenSmall,
 		figureRotation, figureRotationToken,
-		"pseudonymize_allocations_per_row", "transform_and_store_allocations_per_row", "end_to_end_allocations_per_row", "end_to_end_known_allocations_per_row",
-		"bare_kafka_copy_allocations_per_row", "end_to_end_resident_memory",
+		"pseudonymize_allocations_per_row", "transform_and_store_allocations_per_row", "end_to_end_allocations_per_row", figureKnown,
+		"end_to_end_known_allocations_per_message", figureCopied, figureWay, "end_to_end_resident_memory",
 	} {
 		if v := results.Value(name); !(v > 0) || math.IsInf(v, 0) {
 			t.Errorf("figure %s = %v, want a number above 0", name, v)
 		}
 	}
-	for name, to := range map[string]string{figureEndToEnd: figureEngine, figureUnscored: figureDriver, figureTokenCore: figureTokenBare, figureSeal: figureWriteRaw} {
+	for name, to := range map[string]string{figureEndToEnd: figureEngine, figureUnscored: figureDriver, figureKnown: figureWay, figureTokenCore: figureTokenBare, figureSeal: figureWriteRaw} {
 		f := results.find(name)
 		if want := results.Value(name) / results.Value(to); f.To != to || math.Abs(f.Ratio-want) > 1e-9 {
 			t.Errorf("%s is compared with %q, ratio %v; want %q, %v", name, f.To, f.Ratio, to, want)

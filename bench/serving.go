@@ -15,13 +15,9 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Rates at which the answer-to-next-exercise delay is measured, in answers per
-// second, and how long.
-var delayRates = []int{20_000, 50_000}
-
 const (
 	warmAnswers   = 600_000
-	delayDuration = 20 * time.Second
+	delayDuration = 20 * time.Second // of each rate
 	probeWorkers  = 2
 	probeLearners = 200
 	probeEvery    = 2 * time.Millisecond // how often the served skill is looked at: half of it is in the delay
@@ -54,7 +50,7 @@ func (r *runner) serving(ctx context.Context) (err error) {
 	if err := m.findProbes(ctx); err != nil {
 		return fmt.Errorf("find learners: %w", err)
 	}
-	for _, rate := range delayRates {
+	for _, rate := range r.config.DelayRates {
 		if err := m.awaitDrained(ctx); err != nil {
 			return fmt.Errorf("wait until all is served: %w", err)
 		}

@@ -72,6 +72,7 @@ same rows; and how long the whole system needs after it was killed.`,
 	flags.IntVar(&config.Learners, "learners", 200, "learners per school, about")
 	flags.StringSliceVar(&config.Only, "only", nil, "measures to take (default: all): "+strings.Join(bench.Measures(), ", "))
 	flags.BoolVar(&unsynced, "unsynced-kafka", false, "latencies without fsync in the embedded Kafka, to tell what the disk costs")
+	flags.IntSliceVar(&config.DelayRates, "delay-rates", []int{20_000, 50_000}, "answers per second at which the delay until they are served is measured")
 	flags.IntVar(&config.RecoveryLearners, "recovery-learners", 1_000_000, "learners of the system that is killed and started again")
 	flags.IntVar(&partitions, "partitions", 64, "partitions of the topics, except of the served system")
 	flags.IntVar(&config.Workers, "workers", 0, "handlers at work in each stage (default: one per core)")
@@ -86,7 +87,7 @@ func benchCommandLine(flags *pflag.FlagSet) string {
 		switch f.Name {
 		case "data", "library", "report", "json", "cpuprofile", "memprofile":
 		default:
-			line += fmt.Sprintf(" --%s=%s", f.Name, f.Value)
+			line += fmt.Sprintf(" --%s=%s", f.Name, strings.Trim(f.Value.String(), "[]"))
 		}
 	})
 	return line

@@ -15,6 +15,7 @@ import (
 
 	"github.com/leerstroom/leerstroom/bench"
 	"github.com/leerstroom/leerstroom/internal/access"
+	"github.com/leerstroom/leerstroom/internal/engine"
 )
 
 // benchProcess is `leerstroom up` as a child, for the benchmark that kills it.
@@ -51,7 +52,17 @@ func processForBench(directory string, population *bench.Population, stderr io.W
 			return nil, err
 		}
 	}
-	return &bench.Process{PublisherKeys: publishers, Start: p.start, Kill: p.kill, ID: func() int { return p.child.Process.Pid }}, nil
+	return &bench.Process{PublisherKeys: publishers, Start: p.start, Kill: p.kill, ID: func() int { return p.child.Process.Pid },
+		Partitions: defaultPartitions, ClickHouse: p.clickHouse}, nil
+}
+
+// clickHouse returns the running child's.
+func (p *benchProcess) clickHouse() (engine.ClickHouse, error) {
+	engines, err := engine.Attach(engine.Config{DataDir: p.data})
+	if err != nil {
+		return engine.ClickHouse{}, err
+	}
+	return engines.ClickHouse, nil
 }
 
 // start returns the URL that the child says it listens on.

@@ -126,12 +126,15 @@ func loadConfiguration(path string) (*configuration, error) {
 	return c, c.validate()
 }
 
+// defaultPartitions is topics.partitions where the configuration does not say.
+const defaultPartitions = 64
+
 func (c *configuration) setDefaults() {
 	if c.Listen == "" {
 		c.Listen = "127.0.0.1:8080"
 	}
 	if c.Topics.Partitions == 0 {
-		c.Topics.Partitions = 64
+		c.Topics.Partitions = defaultPartitions
 	}
 	if c.Topics.ReplicationFactor == 0 {
 		c.Topics.ReplicationFactor = 1
