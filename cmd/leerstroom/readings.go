@@ -6,9 +6,13 @@ import (
 	"time"
 )
 
-// readingPause is how long nothing is read back before a process counts as one
-// that has all its states.
-const readingPause = 2 * time.Second
+const (
+	// readingPause is how long nothing is read back before a process counts as one
+	// that has all its states.
+	readingPause = 2 * time.Second
+
+	readingInterval = 100 * time.Millisecond // between two looks at that
+)
 
 // readings knows whether states are being read back, which is nearly all that a
 // process does after its start: other work waits for it. Nothing is
@@ -39,7 +43,7 @@ func (r *readings) areUnderWay() bool {
 // await waits until states were read back and no more are, or until ctx ends; it
 // returns false then.
 func (r *readings) await(ctx context.Context) bool {
-	ticker := time.NewTicker(memoryInterval)
+	ticker := time.NewTicker(readingInterval)
 	defer ticker.Stop()
 	for r == nil || r.last.Load() == 0 || r.areUnderWay() {
 		select {

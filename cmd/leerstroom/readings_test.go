@@ -37,7 +37,7 @@ func TestReadings(t *testing.T) {
 		if !<-ended {
 			t.Error("waiting ended without a reading")
 		}
-		if waited := time.Since(last); waited < readingPause || waited > readingPause+2*memoryInterval {
+		if waited := time.Since(last); waited < readingPause || waited > readingPause+2*readingInterval {
 			t.Errorf("waiting ended %v after the last reading, want %v", waited, readingPause)
 		}
 		if r.areUnderWay() {
