@@ -20,8 +20,10 @@ const (
 	delayDuration = 20 * time.Second // of each rate
 	probeWorkers  = 2
 	probeLearners = 200
-	probeEvery    = 2 * time.Millisecond // how often the served skill is looked at: half of it is in the delay
-	askRate       = 500                  // next-exercise requests per second
+	probePause    = 20 * time.Millisecond // between two answers of a worker
+	probeEvery    = 2 * time.Millisecond  // how often the served skill is looked at: half of it is in the delay …
+	probeShare    = 16                    // … or a part of the time that has passed, where that is more
+	askRate       = 100                   // next-exercise requests per second
 	askWorkers    = 8
 )
 
@@ -235,7 +237,7 @@ func (m *servingMeasure) report(rate int, sent PushResult, delays, asks, bareAsk
 	at := atRate(rate)
 	r.add("load"+at, sent.RowsPerSecond(), "rows/s", "answers that were really sent and acknowledged meanwhile")
 	p50, p99, p999 := delays.quantiles()
-	r.add("delay_p50"+at, p50, "ms", fmt.Sprintf("from sending one answer until the served skill contains it, looked at every 2 ms, %d answers", len(delays)))
+	r.add("delay_p50"+at, p50, "ms", fmt.Sprintf("from sending one answer until the served skill contains it, looked at every 2 ms, or when another 16th of the time has passed, %d answers", len(delays)))
 	r.add("delay_p99"+at, p99, "ms", "")
 	r.add("delay_p999"+at, p999, "ms", "")
 	p50, p99, p999 = asks.quantiles()
@@ -300,6 +302,9 @@ func (m *servingMeasure) probe(ctx context.Context) (latencies, error) {
 				mu.Lock()
 				all = append(all, delay)
 				mu.Unlock()
+				if err := sleep(ctx, probePause); err != nil {
+					return nil // the measure is over
+				}
 			}
 			return nil
 		})
@@ -327,11 +332,16 @@ func (m *servingMeasure) probeOnce(ctx context.Context, s *sender, lines *lineWr
 	if err := s.send(ctx, b); err != nil {
 		return 0, err
 	}
-	err = poll(ctx, probeEvery, func() (bool, error) {
+	for {
 		now, err := m.api.percentiles(ctx, m.tokens[place])
-		return overallAnswers(now) > known, err
-	})
-	return float64(time.Since(started).Nanoseconds()) / 1e6, err
+		passed := time.Since(started)
+		if err != nil || overallAnswers(now) > known {
+			return float64(passed.Nanoseconds()) / 1e6, err
+		}
+		if err := sleep(ctx, max(probeEvery, passed/probeShare)); err != nil {
+			return 0, err
+		}
+	}
 }
 
 // probeLine renders an answer of now to an exercise that the learner's year group

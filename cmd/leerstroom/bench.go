@@ -30,7 +30,8 @@ columnar insert, HMAC alone, a Kafka copy) and ClickHouse's own Kafka engine on 
 same rows; and how long the whole system needs after it was killed.`,
 		Args: arguments(cobra.NoArgs),
 		RunE: func(command *cobra.Command, _ []string) (err error) {
-			defer boundMemory(0, nil).stop()
+			bound := boundMemory(0, nil)
+			defer bound.stop()
 			logger := newLogger(command.ErrOrStderr(), false)
 			if data, err = os.MkdirTemp(data, "leerstroom-bench-"); err != nil {
 				return fmt.Errorf("make a directory for the engines: %w", err)
@@ -47,7 +48,15 @@ same rows; and how long the whole system needs after it was killed.`,
 			config.Environment, config.Progress = environment, bars.set
 			config.Command = benchCommandLine(command.Flags())
 			config.Serve = func(ctx context.Context, population *bench.Population) (*bench.Serving, error) {
-				return serveForBench(ctx, filepath.Join(data, "serving"), population, unsynced, command.ErrOrStderr())
+				end := bound.besideBroker()
+				serving, err := serveForBench(ctx, filepath.Join(data, "serving"), population, unsynced, command.ErrOrStderr())
+				if err != nil {
+					end()
+					return nil, err
+				}
+				stop := serving.Stop
+				serving.Stop = func() error { defer end(); return stop() }
+				return serving, nil
 			}
 			config.Process = func(_ context.Context, population *bench.Population) (*bench.Process, error) {
 				return processForBench(filepath.Join(data, "recovery"), population, command.ErrOrStderr())

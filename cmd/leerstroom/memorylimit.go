@@ -5,12 +5,14 @@ import (
 	"os"
 	"runtime/debug"
 	"runtime/metrics"
+	"sync/atomic"
 	"time"
 )
 
 // Bounds of the automatic limit.
 const (
 	memoryFloor    = 448 << 20 // with what is not Go's, less than 512 MiB are resident
+	brokerMemory   = 192 << 20 // more where the embedded broker lives in this process
 	memoryMargin   = 32 << 20  // for stacks and what else is not heap
 	memoryStep     = 16 << 20
 	memoryInterval = 100 * time.Millisecond // between two looks
@@ -35,7 +37,8 @@ type memoryBound struct {
 	limitBefore int64
 	percent     int // Go's, when it is not touched; negative = it must not be
 
-	readings *readings // nil = none
+	readings *readings    // nil = none
+	engines  atomic.Int64 // bytes for engines in this process
 
 	quit, ended chan struct{}
 }
@@ -59,6 +62,13 @@ func boundMemory(limitMiB int, readings *readings) *memoryBound {
 		m.follow()
 	}()
 	return m
+}
+
+// besideBroker makes room for the embedded broker, whose buffers and garbage are not
+// the stages', until the returned function is called.
+func (m *memoryBound) besideBroker() (end func()) {
+	m.engines.Add(brokerMemory)
+	return func() { m.engines.Add(-brokerMemory) }
 }
 
 // stop ends the bound.
@@ -87,7 +97,7 @@ func (m *memoryBound) follow() {
 				roomBytes = spareBytes() / 2
 			}
 		}
-		if next := max(automaticLimit(aliveBytes()), roomBytes); m.automatic && next != m.limit {
+		if next := max(automaticLimit(aliveBytes(), m.engines.Load()), roomBytes); m.automatic && next != m.limit {
 			debug.SetMemoryLimit(next)
 			m.limit = next
 		}
@@ -105,12 +115,12 @@ func (m *memoryBound) collect(before, loading bool) {
 	}
 }
 
-// automaticLimit is memoryFloor, or an eighth more than what is alive: with a limit
-// below that, the collector would run all the time. It moves in steps, for a move
-// stops the program for a moment.
-func automaticLimit(alive uint64) int64 {
+// automaticLimit is memoryFloor, with what engines in this process need, or an eighth
+// more than what is alive: with a limit below that, the collector would run all the
+// time. It moves in steps, for a move stops the program for a moment.
+func automaticLimit(alive uint64, engines int64) int64 {
 	wanted := min(alive, math.MaxInt64/16)*9/8 + memoryMargin
-	return max(memoryFloor, int64((wanted+memoryStep-1)/memoryStep*memoryStep))
+	return max(memoryFloor+engines, int64((wanted+memoryStep-1)/memoryStep*memoryStep))
 }
 
 // aliveBytes is what the last cycle of the collector found alive.

@@ -14,10 +14,13 @@ import (
 )
 
 func TestAutomaticLimit(t *testing.T) {
-	for alive := uint64(0); alive < 64<<30; alive = alive*5/4 + 1<<20 {
-		limit := automaticLimit(alive)
-		if limit < memoryFloor || limit < int64(alive/8*9+memoryMargin) || limit > max(memoryFloor, int64(alive/8*9+memoryMargin+2*memoryStep)) {
-			t.Fatalf("automaticLimit(%d) = %d", alive, limit)
+	for _, engines := range []int64{0, brokerMemory} {
+		floor := memoryFloor + engines
+		for alive := uint64(0); alive < 64<<30; alive = alive*5/4 + 1<<20 {
+			limit := automaticLimit(alive, engines)
+			if limit < floor || limit < int64(alive/8*9+memoryMargin) || limit > max(floor, int64(alive/8*9+memoryMargin+2*memoryStep)) {
+				t.Fatalf("automaticLimit(%d, %d) = %d", alive, engines, limit)
+			}
 		}
 	}
 }
@@ -36,6 +39,21 @@ func TestBoundMemory(t *testing.T) {
 	if got := limit(); got < memoryFloor || got == before {
 		t.Errorf("the automatic limit is %d, want at least %d", got, memoryFloor)
 	}
+	end := m.besideBroker()
+	enginetest.Eventually(t, time.Minute, "room for the broker", func() error {
+		if got := limit(); got < memoryFloor+brokerMemory {
+			return fmt.Errorf("the limit is %d, want at least %d", got, memoryFloor+brokerMemory)
+		}
+		return nil
+	})
+	end()
+	alone := limit()
+	enginetest.Eventually(t, time.Minute, "the room to be given back", func() error {
+		if got := limit(); got >= alone {
+			return fmt.Errorf("the limit is %d, want less than %d", got, alone)
+		}
+		return nil
+	})
 	m.stop()
 	t.Setenv("GOMEMLIMIT", "1GiB")
 	boundMemory(0, nil).stop()

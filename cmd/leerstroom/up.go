@@ -98,7 +98,11 @@ const mergesHeld = time.Minute
 // context ends.
 func runProcess(command *cobra.Command, flags *stageFlags, config *configuration, createKeys bool, stages []string) (err error) {
 	reading := new(readings)
-	defer boundMemory(config.MemoryLimitMiB, reading).stop()
+	bound := boundMemory(config.MemoryLimitMiB, reading)
+	defer bound.stop()
+	if len(config.Engine.Kafka.Brokers) == 0 {
+		defer bound.besideBroker()()
+	}
 	config.Engine.ClickHouse.HoldMerges = mergesHeld
 	ctx, paths := command.Context(), layout{flags.data}
 	d, err := openDeployment(ctx, config, paths, newLogger(command.ErrOrStderr(), flags.verbose))
