@@ -463,15 +463,18 @@ func TestCheckNext(t *testing.T) {
 func TestLittleIsHandledBesideWorkers(t *testing.T) {
 	t.Parallel()
 	const workers, partitions, together = 1, 6, 3
-	for name, c := range map[string]struct{ bytes, gather, most int }{
-		"little": {100, together, workers + together},
-		"much":   {200_000, 1, workers},
+	for name, c := range map[string]struct {
+		bytes, gather, most int
+		patience            time.Duration // of a handler that waits for others
+	}{
+		"little": {100, together, workers + together, time.Minute},
+		"much":   {200_000, workers + 1, workers, 200 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			brokers := enginetest.Kafka(t)
 			topic, client := enginetest.Topic(t, brokers, "light", partitions), newClient(t, brokers)
-			gathering := &gathering{gather: c.gather, gathered: make(chan struct{}), waits: make(chan struct{}, partitions), handled: make(chan struct{}, partitions)}
+			gathering := &gathering{gather: c.gather, patience: c.patience, gathered: make(chan struct{}), waits: make(chan struct{}, partitions), handled: make(chan struct{}, partitions)}
 			consumer, err := stream.NewConsumer(client, stream.ConsumerConfig{Group: enginetest.UniqueName("light"), Topic: topic, Workers: workers,
 				IdleInterval: 20 * time.Millisecond, NewHandler: func(int) stream.Handler { return &gatherer{gathering: gathering} }})
 			if err != nil {
@@ -495,8 +498,9 @@ func TestLittleIsHandledBesideWorkers(t *testing.T) {
 			if err := <-ended; err != nil {
 				t.Fatal(err)
 			}
-			if most := int(gathering.most.Load()); most > c.most {
-				t.Errorf("%d handlers were at work at the same time, want at most %d", most, c.most)
+			least := min(c.gather, c.most)
+			if most := int(gathering.most.Load()); most < least || most > c.most {
+				t.Errorf("%d handlers were at work at the same time, want %d to %d", most, least, c.most)
 			}
 		})
 	}
@@ -504,7 +508,8 @@ func TestLittleIsHandledBesideWorkers(t *testing.T) {
 
 // gathering counts the handlers of several partitions that are at work.
 type gathering struct {
-	gather         int           // that wait for each other
+	gather         int           // that wait for each other …
+	patience       time.Duration // … so long
 	gathered       chan struct{} // closed when so many are at work
 	waits, handled chan struct{}
 	atWork, most   atomic.Int64
@@ -528,6 +533,7 @@ func (h *gatherer) Handle(ctx context.Context, _ []stream.Message) error {
 	}
 	select {
 	case <-h.gathered:
+	case <-time.After(h.patience):
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
