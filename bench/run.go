@@ -327,7 +327,7 @@ func (r *runner) endToEnd(ctx context.Context) error {
 		r.results.add(figureEndToEnd, float64(r.total())/took.Seconds(), "rows/s", "all stages together: sealed in `raw` until scored and committed in ClickHouse, with joining the groups")
 		r.results.add("end_to_end_allocations_per_row", perRow, "allocations", "heap objects per row of all stages in the middle half of that")
 		processor()
-		r.results.add("end_to_end_resident_memory", peak, "MB", "largest resident memory of the process of all stages at that speed, engines apart")
+		r.results.add("end_to_end_resident_memory", peak, "MiB", "largest resident memory of the process of all stages at that speed, engines apart")
 		if err := r.verify(ctx, p); err != nil {
 			return err
 		}

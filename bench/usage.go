@@ -47,9 +47,9 @@ type sample struct {
 	objects uint64
 }
 
-// residentMB returns the resident memory of this process; 0 where the
+// residentMiB returns the resident memory of this process; 0 where the
 // system does not tell.
-func residentMB() float64 {
+func residentMiB() float64 {
 	kb, err := strconv.ParseFloat(strings.TrimSuffix(procField("/proc/self/status", "VmRSS"), " kB"), 64)
 	if err != nil {
 		return 0
@@ -64,15 +64,15 @@ func watchResident() (stop func() float64) {
 	debug.FreeOSMemory()
 	quit, largest := make(chan struct{}), make(chan float64)
 	go func() { // ends with stop, which waits for it
-		peak := residentMB()
+		peak := residentMiB()
 		ticker := time.NewTicker(200 * time.Millisecond)
 		defer ticker.Stop()
 		for {
 			select {
 			case <-ticker.C:
-				peak = max(peak, residentMB())
+				peak = max(peak, residentMiB())
 			case <-quit:
-				largest <- max(peak, residentMB())
+				largest <- max(peak, residentMiB())
 				return
 			}
 		}
