@@ -148,9 +148,19 @@ type reply struct {
 
 func (r *rig) post(path string, body io.Reader, headers ...string) reply {
 	r.t.Helper()
-	request, err := http.NewRequest(http.MethodPost, r.server.URL+path, body)
+	out, err := r.try(path, body, headers...)
 	if err != nil {
 		r.t.Fatal(err)
+	}
+	return out
+}
+
+// try is post that may end without a reply.
+func (r *rig) try(path string, body io.Reader, headers ...string) (reply, error) {
+	r.t.Helper()
+	request, err := http.NewRequest(http.MethodPost, r.server.URL+path, body)
+	if err != nil {
+		return reply{}, err
 	}
 	request.Header.Set("Authorization", "Bearer "+r.key)
 	for i := 0; i < len(headers); i += 2 {
@@ -158,18 +168,18 @@ func (r *rig) post(path string, body io.Reader, headers ...string) reply {
 	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		r.t.Fatal(err)
+		return reply{}, err
 	}
 	defer response.Body.Close()
 	text, err := io.ReadAll(response.Body)
 	if err != nil {
-		r.t.Fatal(err)
+		return reply{}, err
 	}
 	out := reply{Status: response.StatusCode, Header: response.Header, Text: string(text)}
 	if err := json.Unmarshal(text, &out); err != nil {
-		r.t.Fatalf("reply %d is not JSON: %v", out.Status, err)
+		return out, fmt.Errorf("reply %d is not JSON: %w", out.Status, err)
 	}
-	return out
+	return out, nil
 }
 
 // rows opens everything that was produced and renders each row.
