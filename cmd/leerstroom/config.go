@@ -35,8 +35,9 @@ type configuration struct {
 	// Workers is how many partitions a stage works on at the same time (default 2).
 	Workers int `yaml:"workers"`
 	// MemoryLimitMiB is the soft limit of the memory of this process, engines
-	// apart (default 0: 448, and more when an eighth above what is alive is). The
-	// collector works harder the nearer memory comes to it.
+	// apart (default 0: 448, 640 with the embedded broker, and more when an eighth
+	// above what is alive is). The collector works harder the nearer memory comes to
+	// it.
 	MemoryLimitMiB int `yaml:"memory_limit_mib"`
 	// SessionTimeout is how long a worker may be silent before its partitions go
 	// to others (default 10s). Recovery after a kill takes about as long.
