@@ -70,9 +70,12 @@ func (s *space) watch(ctx context.Context) {
 }
 
 // await returns when as much is free as ClickHouse needs to write, false when ctx
-// ended.
+// has ended, also while there is space: who tries again until it works has to end then.
 func (s *space) await(ctx context.Context) bool {
 	for {
+		if ctx.Err() != nil {
+			return false
+		}
 		if free, known := s.free(); !known || free >= 2*spaceKept {
 			return true
 		}
