@@ -332,7 +332,7 @@ func TestConfigValidate(t *testing.T) {
 	t.Parallel()
 	for field, c := range map[string]store.Config{
 		"addresses": {}, "database": {Addresses: []string{"a:1"}, Database: "a b"}, "max_rows": {Addresses: []string{"a:1"}, MaxRows: -1},
-		"max_delay": {Addresses: []string{"a:1"}, MaxDelay: time.Hour}, "batches": {Addresses: []string{"a:1"}, Batches: 100},
+		"max_delay": {Addresses: []string{"a:1"}, MaxDelay: time.Hour}, "pause": {Addresses: []string{"a:1"}, Pause: time.Hour}, "batches": {Addresses: []string{"a:1"}, Batches: 100},
 		"in_flight": {Addresses: []string{"a:1"}, InFlight: 17}, "timeout": {Addresses: []string{"a:1"}, Timeout: -1},
 	} {
 		if err := c.Validate(); err == nil || !strs.Contains(err.Error(), "field "+field) {

@@ -32,7 +32,8 @@ type Config struct {
 	Replicated bool
 
 	MaxRows  int           // rows of one insert; 0 means 131,072
-	MaxDelay time.Duration // longest time that rows wait for more while the server keeps up; 0 means 500 ms
+	MaxDelay time.Duration // longest time that rows wait for more while the server keeps up and no more come; 0 means 500 ms
+	Pause    time.Duration // between two batches that are sent for their age while rows keep coming; 0 means four times MaxDelay
 	Batches  int           // batches held in memory before writers have to wait; 0 means 4
 	InFlight int           // of these, archived at the same time; 0 means 2
 
@@ -50,6 +51,7 @@ func (c *Config) complete() {
 	c.Database = orDefault(c.Database, DefaultDatabase)
 	c.MaxRows = orDefault(c.MaxRows, 131_072)
 	c.MaxDelay = orDefault(c.MaxDelay, 500*time.Millisecond)
+	c.Pause = orDefault(c.Pause, 4*c.MaxDelay)
 	c.Batches = orDefault(c.Batches, 4)
 	c.InFlight = orDefault(c.InFlight, 2)
 	c.Timeout = orDefault(c.Timeout, 30*time.Second)
@@ -77,6 +79,8 @@ func (c *Config) Validate() error {
 		return errors.New("field max_rows: want 0 to 1,000,000")
 	case c.MaxDelay < 0 || c.MaxDelay > time.Minute:
 		return errors.New("field max_delay: want 0 to 1m")
+	case c.Pause < 0 || c.Pause > time.Minute:
+		return errors.New("field pause: want 0 to 1m")
 	case c.Batches < 0 || c.Batches > 64:
 		return errors.New("field batches: want 0 to 64")
 	case c.InFlight < 0 || c.InFlight > 16:

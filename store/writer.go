@@ -34,8 +34,10 @@ type writer struct {
 	pool   *pool
 
 	mu        sync.Mutex
-	current   *batch // nil = all are on their way
-	underWay  int    // sealed and not yet durable or given up
+	current   *batch    // nil = all are on their way
+	entered   time.Time // when a partition added to it last
+	aged      time.Time // when a batch was sealed for its age last
+	underWay  int       // sealed and not yet durable or given up
 	epoch     uint64
 	rejection error          // that ended the last epoch
 	joined    map[int]uint64 // epoch that a partition belongs to, 0 if not in it
@@ -130,8 +132,9 @@ func (w *writer) enter(ctx context.Context, partition int) (*batch, error) {
 			return nil, err
 		}
 		if w.current != nil {
+			w.entered = time.Now()
 			if w.current.begun.IsZero() {
-				w.current.begun = time.Now()
+				w.current.begun = w.entered
 			}
 			return w.current, nil
 		}
@@ -198,13 +201,24 @@ func (w *writer) sealByAge() {
 			return
 		case now := <-ticker.C:
 			w.mu.Lock()
-			// While the server is busy, more rows in one insert cost it less.
-			if w.current != nil && now.Sub(w.current.begun) >= w.config.MaxDelay && w.underWay < w.config.InFlight {
+			if w.isAged(now) {
 				w.seal()
+				w.aged = now
 			}
 			w.mu.Unlock()
 		}
 	}
+}
+
+// isAged tells whether the current batch is to be sealed for its age. While the
+// server is busy, or rows keep coming, more of them in one insert cost it less.
+// w.mu is held.
+func (w *writer) isAged(now time.Time) bool {
+	if w.current == nil || w.current.begun.IsZero() || now.Sub(w.current.begun) < w.config.MaxDelay || w.underWay >= w.config.InFlight {
+		return false
+	}
+	quiet := now.Sub(w.entered) >= w.config.MaxDelay
+	return quiet || now.Sub(w.aged) >= w.config.Pause
 }
 
 // join lets a partition write again after a rejection.

@@ -47,10 +47,12 @@ type run struct {
 	messages int // that no checkpoint holds, with their rows and since when
 	rows     int
 	since    time.Time
+	arrived  time.Time // when the last message did
 	norms    time.Time // when they were last in a checkpoint
 
-	handedOver   answer.Position // of the last checkpoint, if there was one
-	checkpointed bool
+	handedOver     answer.Position // of the last checkpoint, if there was one
+	checkpointed   bool
+	checkpointedAt time.Time
 
 	moved   bool      // whether anything has moved since
 	amended time.Time // when tokens departed last whose rows may be on the disk, zero = none
@@ -198,11 +200,8 @@ func (r *run) flush(ctx context.Context, idle bool) error {
 		return err
 	}
 	crowded := r.pending.rows() > r.config.MaxPendingRows/2
-	// While the store still has the last one, the next grows: a learner's state is
-	// written once however many answers have moved it meanwhile.
-	aged := due(now, r.since, r.config.CheckpointInterval) && r.handedOverIsDurable()
 	full := crowded || r.rows >= r.config.CheckpointRows
-	if r.messages > 0 && (full || aged) || r.moved && due(now, r.norms, r.config.NormInterval) {
+	if r.messages > 0 && (full || r.aged(now)) || r.moved && due(now, r.norms, r.config.NormInterval) {
 		if err := r.checkpoint(ctx, now, false); err != nil {
 			return err
 		}
@@ -218,6 +217,15 @@ func (r *run) flush(ctx context.Context, idle bool) error {
 		}
 	}
 	return nil
+}
+
+// aged tells whether a checkpoint is due by age. While the store still has the
+// last one, the next grows: a learner's state is written once however many answers
+// have moved it meanwhile. So it does where answers keep arriving.
+func (r *run) aged(now time.Time) bool {
+	quiet := due(now, r.arrived, r.config.CheckpointInterval)
+	return due(now, r.since, r.config.CheckpointInterval) && (quiet || due(now, r.checkpointedAt, r.config.CheckpointPause)) &&
+		r.handedOverIsDurable()
 }
 
 // settle takes note of what has become durable.
@@ -261,7 +269,7 @@ func (r *run) checkpoint(ctx context.Context, now time.Time, urgent bool) error 
 		}
 	}
 	r.adoptions, r.messages, r.rows = nil, 0, 0
-	r.handedOver, r.checkpointed = position, true
+	r.handedOver, r.checkpointed, r.checkpointedAt = position, true, now
 	r.pending.cut()
 	r.stage.metrics.checkpoints.Inc()
 	if err := r.config.Persistence.Checkpoint(ctx, c); err != nil {

@@ -302,8 +302,9 @@ func (r *run) archive(ctx context.Context, u *unit) error {
 	if err != nil {
 		return fmt.Errorf("archive partition %d, raw offset %d: %w", r.partition, u.rawOffset, err)
 	}
+	r.arrived = r.config.Now()
 	if r.messages == 0 {
-		r.since = r.config.Now()
+		r.since = r.arrived
 	}
 	r.messages++
 	r.rows += rows

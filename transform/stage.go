@@ -30,7 +30,8 @@ type StageConfig struct {
 	// Now times flushes. No result depends on it.
 	Now func() time.Time
 
-	CheckpointInterval time.Duration // longest wait of an applied answer for a checkpoint while the store keeps up; 1 s
+	CheckpointInterval time.Duration // longest wait of an applied answer for a checkpoint while the store keeps up and no more arrives; 1 s
+	CheckpointPause    time.Duration // between two checkpoints by age of a partition where answers keep arriving; four times the interval
 	CheckpointRows     int           // answers that call for a checkpoint at once; 200,000
 	SumsInterval       time.Duration // longest wait of an answer for `item-sums`; .5 s
 	SumsAnswers        int           // first answers that call for sums sooner, but not within half of the interval; 500
@@ -68,7 +69,7 @@ func (c *StageConfig) Validate() error {
 		return errors.New("transform: dead letter function is needed")
 	case c.Now == nil:
 		return errors.New("transform: now is needed")
-	case c.CheckpointInterval < 0 || c.SumsInterval < 0 || c.NormInterval < 0 || c.PurgeDelay < 0:
+	case c.CheckpointInterval < 0 || c.CheckpointPause < 0 || c.SumsInterval < 0 || c.NormInterval < 0 || c.PurgeDelay < 0:
 		return errors.New("transform: intervals: want none below 0")
 	case c.CheckpointRows < 0 || c.SumsAnswers < 0 || c.MaxPendingRows < 0:
 		return errors.New("transform: numbers of rows: want none below 0")
@@ -86,6 +87,7 @@ func (c *StageConfig) Validate() error {
 
 func (c *StageConfig) fillIn() {
 	c.CheckpointInterval = orDefault(c.CheckpointInterval, time.Second)
+	c.CheckpointPause = orDefault(c.CheckpointPause, 4*c.CheckpointInterval)
 	c.CheckpointRows = orDefault(c.CheckpointRows, 200_000)
 	c.SumsInterval = orDefault(c.SumsInterval, time.Second/2)
 	c.SumsAnswers = orDefault(c.SumsAnswers, 500)

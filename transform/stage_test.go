@@ -29,6 +29,7 @@ type world struct {
 	store       *memory
 	persistence transform.Persistence // the memory store unless the test says otherwise
 	skillsBytes int                   // limit of a message of skills, 0 = the usual
+	normsEvery  time.Duration         // NormInterval of stages
 	clock       atomic.Int64          // nanoseconds
 	messages    [][]sent
 	deadLetters atomic.Int64
@@ -47,7 +48,7 @@ type modelChange struct {
 
 func newWorld(t testing.TB, random *rand.Rand, partitions int) *world {
 	t.Helper()
-	w := &world{t: t, random: random, partitions: partitions, client: newClient(t), store: newMemory(), messages: make([][]sent, partitions)}
+	w := &world{t: t, random: random, partitions: partitions, client: newClient(t), store: newMemory(), messages: make([][]sent, partitions), normsEvery: 3 * time.Second}
 	w.persistence = w.store
 	w.deadLetter = func(context.Context, int, string, *stream.Message) error { w.deadLetters.Add(1); return nil }
 	w.topics = newTopics(t, w.client, partitions)
@@ -180,7 +181,7 @@ func (w *world) start() *process {
 		w.t.Fatal(err)
 	}
 	stage, err := transform.NewStage(transform.StageConfig{Client: w.client, Topics: w.topics, Persistence: w.persistence, Snapshots: snapshots, Catalog: catalog, MaxSkillsBytes: w.skillsBytes,
-		DeadLetter: w.deadLetter, Now: w.now, NormInterval: 3 * time.Second, Parameters: w.parameters})
+		DeadLetter: w.deadLetter, Now: w.now, NormInterval: w.normsEvery, Parameters: w.parameters})
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -32,7 +32,8 @@ type configuration struct {
 	Replicated bool `yaml:"replicated"`
 
 	Topics topicsConfig `yaml:"topics"`
-	// Workers is how many partitions a stage works on at the same time (default 2).
+	// Workers is how many partitions a stage works on at the same time (default 2),
+	// beside three times as many with little to do.
 	Workers int `yaml:"workers"`
 	// MemoryLimitMiB is the soft limit of the memory of this process, engines
 	// apart (default 0: 448, 640 with the embedded broker, and more when an eighth

@@ -244,6 +244,9 @@ func (b *Batch) add(record *kafka.Record) error {
 	return nil
 }
 
+// shrink gives memory for large messages back. They are no longer valid.
+func (b *Batch) shrink() { b.Messages, b.arena = b.Messages[:0], nil }
+
 func closeBytes(b kafka.Bytes) {
 	if b != nil {
 		// Closing returns pooled pages; it can't fail in a way that matters here.

@@ -15,7 +15,7 @@ import (
 type ConsumerConfig struct {
 	Group          string
 	Topic          string
-	Workers        int           // handlers at work at the same time; 0 means 2
+	Workers        int           // handlers at work at the same time, and three times as many on at most 64 KiB each; 0 means 2
 	IdleInterval   time.Duration // how long nothing arrives before Idle, and before it again; 0 means 250 ms
 	CommitInterval time.Duration // how often durable offsets are told to the group; 0 means 500 ms
 	SessionTimeout time.Duration // 0 means 10 s
@@ -29,6 +29,7 @@ type Consumer struct {
 	config ConsumerConfig
 
 	slots    chan *Batch   // of idle workers, each with what it reads into
+	light    chan *Batch   // of those who do little
 	catching chan struct{} // bounds the fetches of partitions that lag
 }
 
@@ -41,11 +42,20 @@ func NewConsumer(client *Client, config ConsumerConfig) (*Consumer, error) {
 	config.IdleInterval = orDefault(config.IdleInterval, 250*time.Millisecond)
 	config.CommitInterval = orDefault(config.CommitInterval, 500*time.Millisecond)
 	config.SessionTimeout = orDefault(config.SessionTimeout, 10*time.Second)
-	c := &Consumer{client: client, config: config, slots: make(chan *Batch, config.Workers), catching: make(chan struct{}, 2*config.Workers+2)}
-	for range config.Workers {
-		c.slots <- new(Batch)
+	return &Consumer{client: client, config: config, slots: newSlots(config.Workers), light: newSlots(lightPerWorker * config.Workers),
+		catching: make(chan struct{}, 2*config.Workers+2)}, nil
+}
+
+// lightPerWorker is how many handlers may be at work on little beside each worker.
+// They hold little memory and mostly wait for the broker's disk.
+const lightPerWorker = 3
+
+func newSlots(n int) chan *Batch {
+	slots := make(chan *Batch, n)
+	for range n {
+		slots <- new(Batch)
 	}
-	return c, nil
+	return slots
 }
 
 func orDefault[T int | time.Duration](value, otherwise T) T {
@@ -108,7 +118,7 @@ func (c *Consumer) runGeneration(ctx context.Context, generation *kafka.Generati
 			both, cancel := context.WithCancel(ctx)
 			defer cancel()
 			defer context.AfterFunc(generationContext, cancel)()
-			d := delivery{client: c.client, assignment: a, handler: c.config.NewHandler(a.Partition), slots: c.slots, catching: c.catching, idle: c.config.IdleInterval}
+			d := delivery{client: c.client, assignment: a, handler: c.config.NewHandler(a.Partition), slots: c.slots, light: c.light, catching: c.catching, idle: c.config.IdleInterval}
 			d.run(both)
 		})
 	}

@@ -49,6 +49,7 @@ type delivery struct {
 	assignment *Assignment
 	handler    Handler
 	slots      chan *Batch   // bounds the handlers at work
+	light      chan *Batch   // bounds those at work beside them on little
 	catching   chan struct{} // bounds the fetches that don't wait
 	idle       time.Duration
 }
@@ -76,7 +77,7 @@ func (d *delivery) run(ctx context.Context) {
 
 func (d *delivery) deliver(ctx context.Context) error {
 	var next int64
-	err := d.work(ctx, func(*Batch) (err error) {
+	err := work(ctx, d.slots, func(*Batch) (err error) {
 		next, err = d.handler.Start(ctx, d.assignment)
 		return err
 	})
@@ -114,9 +115,9 @@ func (d *delivery) await(ctx context.Context, next *int64) (end int64, err error
 			if a.err != nil {
 				return 0, a.err
 			}
-			return d.pass(ctx, next, &a.fetched)
+			return d.passLight(ctx, next, &a.fetched)
 		case <-idle.C:
-			if err := d.work(ctx, func(*Batch) error { return d.handler.Idle(ctx) }); err != nil {
+			if err := work(ctx, d.slots, func(*Batch) error { return d.handler.Idle(ctx) }); err != nil {
 				cancel()
 				<-arrived // nothing of this partition is under way when it starts again
 				return 0, fmt.Errorf("idle at offset %d: %w", *next, err)
@@ -154,30 +155,53 @@ func (d *delivery) catchUp(ctx context.Context, next *int64) (end int64, err err
 // pass hands over what was fetched. It moves next behind it, and returns the
 // offset that the topic's next message will get.
 func (d *delivery) pass(ctx context.Context, next *int64, f *fetched) (end int64, err error) {
-	err = d.work(ctx, func(batch *Batch) error {
+	err = work(ctx, d.slots, func(batch *Batch) error {
 		if err := f.read(batch); err != nil {
 			return err
 		}
 		end = batch.HighWatermark
-		n := len(batch.Messages)
-		if n == 0 {
-			return nil
-		}
-		if err := d.handler.Handle(ctx, batch.Messages); err != nil {
-			return fmt.Errorf("handle from offset %d: %w", *next, err)
-		}
-		*next = batch.Messages[n-1].Offset + 1
-		return nil
+		return d.handle(ctx, next, batch)
 	})
 	return end, err
 }
 
-// work runs a step of the handler in one of the worker slots. The batch is the
-// step's until it returns.
-func (d *delivery) work(ctx context.Context, step func(batch *Batch) error) error {
+// passLight is pass for what was waited for. Handling that is mostly waiting for the
+// broker, so that more may be at it; what is more than little takes a worker, too,
+// for the memory that handling takes.
+func (d *delivery) passLight(ctx context.Context, next *int64, f *fetched) (end int64, err error) {
+	err = work(ctx, d.light, func(batch *Batch) error {
+		if err := f.read(batch); err != nil {
+			return err
+		}
+		end = batch.HighWatermark
+		if len(batch.arena) <= waitFetchBytes {
+			return d.handle(ctx, next, batch)
+		}
+		defer batch.shrink()
+		return work(ctx, d.slots, func(*Batch) error { return d.handle(ctx, next, batch) })
+	})
+	return end, err
+}
+
+// handle gives messages to the handler and moves next behind them.
+func (d *delivery) handle(ctx context.Context, next *int64, batch *Batch) error {
+	n := len(batch.Messages)
+	if n == 0 {
+		return nil
+	}
+	if err := d.handler.Handle(ctx, batch.Messages); err != nil {
+		return fmt.Errorf("handle from offset %d: %w", *next, err)
+	}
+	*next = batch.Messages[n-1].Offset + 1
+	return nil
+}
+
+// work runs a step of the handler in one of some slots. The batch is the step's
+// until it returns.
+func work(ctx context.Context, slots chan *Batch, step func(batch *Batch) error) error {
 	select {
-	case batch := <-d.slots:
-		defer func() { d.slots <- batch }()
+	case batch := <-slots:
+		defer func() { slots <- batch }()
 		return step(batch)
 	case <-ctx.Done():
 		return context.Cause(ctx)

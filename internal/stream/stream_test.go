@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -456,3 +457,99 @@ func TestCheckNext(t *testing.T) {
 		}
 	}
 }
+
+// TestLittleIsHandledBesideWorkers: handlers wait for each other until as many are at
+// work as there may be on little; on much, never more are than there are workers.
+func TestLittleIsHandledBesideWorkers(t *testing.T) {
+	t.Parallel()
+	const workers, partitions, together = 1, 6, 3
+	for name, c := range map[string]struct {
+		bytes, gather, most int
+		patience            time.Duration // of a handler that waits for others
+	}{
+		"little": {100, together, workers + together, time.Minute},
+		"much":   {200_000, workers + 1, workers, 200 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			brokers := enginetest.Kafka(t)
+			topic, client := enginetest.Topic(t, brokers, "light", partitions), newClient(t, brokers)
+			gathering := &gathering{gather: c.gather, patience: c.patience, gathered: make(chan struct{}), waits: make(chan struct{}, partitions), handled: make(chan struct{}, partitions)}
+			consumer, err := stream.NewConsumer(client, stream.ConsumerConfig{Group: enginetest.UniqueName("light"), Topic: topic, Workers: workers,
+				IdleInterval: 20 * time.Millisecond, NewHandler: func(int) stream.Handler { return &gatherer{gathering: gathering} }})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			go func() { ended <- consumer.Run(ctx) }()
+			for range partitions {
+				<-gathering.waits
+			}
+			for partition := range partitions {
+				if _, err := client.Produce(t.Context(), topic, partition, stream.Message{Value: make([]byte, c.bytes)}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range partitions {
+				<-gathering.handled
+			}
+			cancel()
+			if err := <-ended; err != nil {
+				t.Fatal(err)
+			}
+			least := min(c.gather, c.most)
+			if most := int(gathering.most.Load()); most < least || most > c.most {
+				t.Errorf("%d handlers were at work at the same time, want %d to %d", most, least, c.most)
+			}
+		})
+	}
+}
+
+// gathering counts the handlers of several partitions that are at work.
+type gathering struct {
+	gather         int           // that wait for each other …
+	patience       time.Duration // … so long
+	gathered       chan struct{} // closed when so many are at work
+	waits, handled chan struct{}
+	atWork, most   atomic.Int64
+	once           sync.Once
+}
+
+type gatherer struct {
+	*gathering
+	waited bool
+}
+
+func (h *gatherer) Start(context.Context, *stream.Assignment) (int64, error) { return 0, nil }
+
+func (h *gatherer) Handle(ctx context.Context, _ []stream.Message) error {
+	n := h.atWork.Add(1)
+	defer h.atWork.Add(-1)
+	for most := h.most.Load(); n > most && !h.most.CompareAndSwap(most, n); most = h.most.Load() {
+	}
+	if int(n) >= h.gather {
+		h.once.Do(func() { close(h.gathered) })
+	}
+	select {
+	case <-h.gathered:
+	case <-time.After(h.patience):
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	select {
+	case h.handled <- struct{}{}:
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+func (h *gatherer) Idle(context.Context) error {
+	if !h.waited {
+		h.waited = true
+		h.waits <- struct{}{}
+	}
+	return nil
+}
+
+func (h *gatherer) Stop() {}
