@@ -48,7 +48,8 @@ same rows; and how long the whole system needs after it was killed.`,
 			config.Environment, config.Progress = environment, bars.set
 			config.Command = benchCommandLine(command.Flags())
 			config.Serve = func(ctx context.Context, population *bench.Population) (*bench.Serving, error) {
-				end := bound.besideBroker()
+				endRoom, endThread := bound.besideBroker(), threadForBroker()
+				end := func() { endThread(); endRoom() }
 				serving, err := serveForBench(ctx, filepath.Join(data, "serving"), population, unsynced, command.ErrOrStderr())
 				if err != nil {
 					end()

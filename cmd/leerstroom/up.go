@@ -102,6 +102,7 @@ func runProcess(command *cobra.Command, flags *stageFlags, config *configuration
 	defer bound.stop()
 	if len(config.Engine.Kafka.Brokers) == 0 {
 		defer bound.besideBroker()()
+		defer threadForBroker()()
 	}
 	config.Engine.ClickHouse.HoldMerges = mergesHeld
 	ctx, paths := command.Context(), layout{flags.data}
