@@ -15,6 +15,7 @@ import (
 //	apikeys.json         hashes of API keys (0600)
 //	audit/               who saw which learners (0600)
 //	kafka/, clickhouse/  the embedded engines
+//	members/             which members of consumer groups the processes are
 //	erasures/            certificates of erasures (0600)
 //	exports/             what `leerstroom export` writes by default
 type layout struct{ data string }
@@ -32,6 +33,8 @@ func (l layout) public(purpose string) string { return l.path("keys", purpose+".
 func (l layout) apiKeys() string { return l.path("apikeys.json") }
 
 func (l layout) audit() string { return l.path("audit") }
+
+func (l layout) members() string { return l.path("members") }
 
 // prepare makes the directories, readable by the owner only.
 func (l layout) prepare() error {

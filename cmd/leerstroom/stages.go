@@ -115,7 +115,7 @@ func (d *deployment) runPseudonymize(ctx context.Context, letters *prometheus.Co
 		return err
 	}
 	consumer, err := stream.NewConsumer(d.client, stream.ConsumerConfig{Group: d.config.Topics.Prefix + groupPseudonymize, Topic: d.names.Raw,
-		Workers: d.config.Workers, SessionTimeout: d.config.SessionTimeout, NewHandler: stage.Handler})
+		Workers: d.config.Workers, SessionTimeout: d.config.SessionTimeout, Members: d.layout.members(), NewHandler: stage.Handler})
 	if err != nil {
 		return err
 	}
@@ -194,19 +194,19 @@ func (r *restoring) Restore(ctx context.Context, partition int) (transform.Resto
 // sums, and the dead letters that it enters in the index.
 func (d *deployment) consumeAnswers(ctx context.Context, persistence *store.Store, snapshots *transform.Snapshots, stage *transform.Stage, reducer *transform.Reducer) error {
 	answers, err := stream.NewConsumer(d.client, stream.ConsumerConfig{Group: d.config.Topics.Prefix + groupTransform, Topic: d.names.Answers,
-		Workers: d.config.Workers, SessionTimeout: d.config.SessionTimeout, NewHandler: stage.Handler})
+		Workers: d.config.Workers, SessionTimeout: d.config.SessionTimeout, Members: d.layout.members(), NewHandler: stage.Handler})
 	if err != nil {
 		return err
 	}
 	sums, err := stream.NewConsumer(d.client, stream.ConsumerConfig{Group: d.config.Topics.Prefix + groupReduce, Topic: d.names.ItemSums,
-		Workers: 1, SessionTimeout: d.config.SessionTimeout, NewHandler: func(partition int) stream.Handler {
+		Workers: 1, SessionTimeout: d.config.SessionTimeout, Members: d.layout.members(), NewHandler: func(partition int) stream.Handler {
 			return &refitSchedule{Handler: reducer.Handler(partition), deployment: d, store: persistence}
 		}})
 	if err != nil {
 		return err
 	}
 	letters, err := stream.NewConsumer(d.client, stream.ConsumerConfig{Group: d.config.Topics.Prefix + groupDeadLetters, Topic: d.names.DeadLetters,
-		Workers: 1, SessionTimeout: d.config.SessionTimeout, IdleInterval: time.Second, NewHandler: persistence.DeadLetterHandler})
+		Workers: 1, SessionTimeout: d.config.SessionTimeout, Members: d.layout.members(), IdleInterval: time.Second, NewHandler: persistence.DeadLetterHandler})
 	if err != nil {
 		return err
 	}

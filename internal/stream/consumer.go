@@ -19,6 +19,7 @@ type ConsumerConfig struct {
 	IdleInterval   time.Duration // how long nothing arrives before Idle, and before it again; 0 means 250 ms
 	CommitInterval time.Duration // how often durable offsets are told to the group; 0 means 500 ms
 	SessionTimeout time.Duration // 0 means 10 s
+	Members        string        // directory where processes keep which members they are, so that one that starts again need not wait for that timeout; empty = nowhere
 	NewHandler     func(partition int) Handler
 }
 
@@ -67,7 +68,9 @@ func orDefault[T int | time.Duration](value, otherwise T) T {
 
 // Run consumes until ctx ends; it then waits for every handler to stop. It
 // returns nil at the end of ctx.
-func (c *Consumer) Run(ctx context.Context) error {
+func (c *Consumer) Run(ctx context.Context) (err error) {
+	membership := c.register(ctx)
+	defer func() { err = errors.Join(err, membership.end()) }()
 	group, err := kafka.NewConsumerGroup(kafka.ConsumerGroupConfig{
 		ID:                    c.config.Group,
 		Brokers:               c.client.config.Brokers,
@@ -96,8 +99,31 @@ func (c *Consumer) Run(ctx context.Context) error {
 			continue
 		}
 		pause = newBackoff(50*time.Millisecond, time.Second)
+		if err := membership.say(generation.MemberID); err != nil {
+			c.warnOfWaiting(ctx, err)
+		}
 		c.runGeneration(ctx, generation)
 	}
+}
+
+// register makes members leave whose processes have died, and opens the file of this
+// one. Where that fails, the group waits, as it does when there is nowhere to keep it.
+func (c *Consumer) register(ctx context.Context) *membership {
+	if c.config.Members == "" {
+		return nil
+	}
+	if err := c.client.buryDead(ctx, c.config.Members, c.config.Group); err != nil {
+		c.warnOfWaiting(ctx, err)
+	}
+	m, err := openMembership(c.config.Members, c.config.Group)
+	if err != nil {
+		c.warnOfWaiting(ctx, err)
+	}
+	return m
+}
+
+func (c *Consumer) warnOfWaiting(ctx context.Context, err error) {
+	c.client.config.Logger.WarnContext(ctx, "after a crash the consumer group waits until the session of who died has timed out", "group", c.config.Group, "error", err)
 }
 
 // runGeneration starts a delivery per assigned partition. They end with the
