@@ -15,12 +15,13 @@ import (
 
 // Process is the whole system as one process of its own, which can be killed.
 type Process struct {
-	PublisherKeys map[string]string                         // by publisher
-	Start         func(ctx context.Context) (string, error) // returns the base URL once it listens
-	Kill          func() error                              // with SIGKILL, its engines too; waits until they are gone
-	ID            func() int                                // of the process
-	ClickHouse    func() (engine.ClickHouse, error)         // of the running process
-	Partitions    int                                       // of its topics
+	PublisherKeys map[string]string                          // by publisher
+	Start         func(ctx context.Context) (string, error)  // returns the base URL once it listens
+	Kill          func() error                               // with SIGKILL, its engines too; waits until they are gone
+	ID            func() int                                 // of the process
+	ClickHouse    func() (engine.ClickHouse, error)          // of the running process
+	Partitions    int                                        // of its topics
+	Apart         func(ctx context.Context) (*Stages, error) // on the same data, when the process does not run
 }
 
 // Names of the figures of a recovery.
@@ -83,7 +84,10 @@ func (r *runner) recovery(ctx context.Context) (err error) {
 		return fmt.Errorf("read the states once more: %w", err)
 	}
 	r.reportRestoring(took)
-	return nil
+	if err := process.Kill(); err != nil {
+		return err
+	}
+	return r.recoverStages(ctx, process, before)
 }
 
 func (r *runner) restart(ctx context.Context, process *Process, before recoveryState) error {

@@ -20,7 +20,7 @@ func TestBenchKillsAndRecovers(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, figure := range []string{"recovery_learners", "recovery_listening_seconds", "recovery_partitions_restored_seconds", "recovery_skills_served_seconds",
-		"recovery_reading_alone_seconds", "recovery_states_alone_seconds", "recovery_read_model_alone_seconds"} {
+		"recovery_reading_alone_seconds", "recovery_transform_killed_seconds", "recovery_serve_killed_seconds", "recovery_states_alone_seconds", "recovery_read_model_alone_seconds"} {
 		if !strings.Contains(string(text), "`"+figure+"`") {
 			t.Errorf("no figure %s in\n%s", figure, text)
 		}

@@ -26,6 +26,10 @@ import (
 type configuration struct {
 	// Listen is the host:port of the HTTP interface (default 127.0.0.1:8080).
 	Listen string `yaml:"listen"`
+	// MetricsListen is the host:port where a process that runs pseudonymize or
+	// transform alone serves /metrics and /healthz (default empty: nowhere). The other
+	// stages do so where they listen.
+	MetricsListen string `yaml:"metrics_listen"`
 	// Engine says where Kafka and ClickHouse are; left out, both are embedded.
 	Engine engine.Config `yaml:"engine"`
 	// Replicated uses replicated table engines (ClickHouse cluster with Keeper).
@@ -41,7 +45,8 @@ type configuration struct {
 	// it.
 	MemoryLimitMiB int `yaml:"memory_limit_mib"`
 	// SessionTimeout is how long a worker may be silent before its partitions go
-	// to others (default 10s). Recovery after a kill takes about as long.
+	// to others (default 10s). One that starts again on its data directory gets them
+	// at once.
 	SessionTimeout time.Duration `yaml:"session_timeout"`
 	// NormInterval is the time between norm histograms in ClickHouse (default 1m).
 	NormInterval time.Duration `yaml:"norm_interval"`

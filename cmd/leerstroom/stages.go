@@ -67,9 +67,12 @@ func (d *deployment) runStages(ctx context.Context, stages []string, ready func(
 			return fmt.Errorf("no stage is called %s", name)
 		}
 	}
-	if web.ingest || web.serve {
+	switch {
+	case web.ingest || web.serve:
 		group.Go(func() error { return web.run(ctx, ready) })
-	} else if ready != nil {
+	case d.config.MetricsListen != "":
+		group.Go(func() error { return web.runWatched(ctx, ready) })
+	case ready != nil:
 		ready("")
 	}
 	group.Go(func() error { return d.watchEngines(ctx) })

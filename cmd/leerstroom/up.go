@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -73,12 +74,17 @@ func newStageCommand(stage string) *cobra.Command {
 
 The configuration must name a Kafka and a ClickHouse: an embedded engine belongs
 to one process, which is what "leerstroom up" is for. The data directory holds the
-keys that this stage needs; a missing key stops it.`,
+keys that this stage needs; a missing key stops it. Every stage serves /metrics and
+/healthz where it listens; pseudonymize and transform do so only when told where, by
+--listen or metrics_listen.`,
 		Args: arguments(cobra.NoArgs),
 		RunE: func(command *cobra.Command, _ []string) error {
 			config, err := flags.configuration()
 			if err != nil {
 				return err
+			}
+			if stage == stagePseudonymize || stage == stageTransform { // nobody else speaks to them
+				config.MetricsListen = cmp.Or(flags.listen, config.MetricsListen)
 			}
 			if config.Engine.Embedded() {
 				return fmt.Errorf("stage %s alone needs engine.kafka.brokers and engine.clickhouse.addresses in the configuration", stage)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"time"
@@ -52,7 +53,13 @@ func (w *webStages) run(ctx context.Context, ready func(address string)) error {
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	server := query.NewServer(d.config.Listen, handler, d.logger)
+	return serveHTTP(ctx, group, listener, handler, d.logger, stop, ready)
+}
+
+// serveHTTP serves until ctx, which is the group's, ends; requests under way are then
+// finished, and stop is called.
+func serveHTTP(ctx context.Context, group *errgroup.Group, listener net.Listener, handler http.Handler, logger *slog.Logger, stop func(), ready func(address string)) error {
+	server := query.NewServer(listener.Addr().String(), handler, logger)
 	group.Go(func() error {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve HTTP: %w", err)
@@ -71,6 +78,24 @@ func (w *webStages) run(ctx context.Context, ready func(address string)) error {
 		ready(listener.Addr().String())
 	}
 	return group.Wait()
+}
+
+// runWatched serves what an operator watches of stages that nobody else speaks to.
+func (w *webStages) runWatched(ctx context.Context, ready func(address string)) error {
+	listener, err := net.Listen("tcp", w.deployment.config.MetricsListen)
+	if err != nil {
+		return fmt.Errorf("listen for metrics_listen: %w", err)
+	}
+	mux := http.NewServeMux()
+	w.watched(mux)
+	group, ctx := errgroup.WithContext(ctx)
+	return serveHTTP(ctx, group, listener, mux, w.deployment.logger, func() {}, ready)
+}
+
+// watched adds what an operator watches.
+func (w *webStages) watched(mux *http.ServeMux) {
+	mux.Handle("GET /metrics", promhttp.HandlerFor(w.registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 }
 
 // handler joins the HTTP interfaces of the stages of this process.
@@ -97,8 +122,7 @@ func (w *webStages) handler(ctx context.Context, group *errgroup.Group, keys *ac
 		connector.Register(mux)
 	}
 	if !w.serve {
-		mux.Handle("GET /metrics", promhttp.HandlerFor(w.registry, promhttp.HandlerOpts{}))
-		mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+		w.watched(mux)
 		return mux, nil
 	}
 	handler, err := w.queryHandler(ctx, group, keys)
