@@ -21,7 +21,7 @@ func (f *stageFlags) add(command *cobra.Command) {
 	flags := command.Flags()
 	addDataFlag(flags, &f.data)
 	flags.StringVar(&f.config, "config", "", "configuration file (YAML)")
-	flags.StringVar(&f.listen, "listen", "", "host:port of the HTTP interface (default 127.0.0.1:8080)")
+	flags.StringVar(&f.listen, "listen", "", "host:port of the HTTP interface (default 127.0.0.1:8080; pseudonymize and transform alone: nowhere)")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "log more than warnings")
 }
 

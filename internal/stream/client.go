@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"sync"
 	"time"
@@ -151,7 +152,8 @@ func (c *Client) Fetch(ctx context.Context, topic string, partition int, offset 
 	if err != nil {
 		return err
 	}
-	return fetched.read(batch)
+	_, err = fetched.read(batch, wholly)
+	return err
 }
 
 // fetched is what one fetch brought, as kafka-go has it: in pages that it uses
@@ -160,7 +162,8 @@ type fetched struct {
 	response  *kafka.FetchResponse
 	topic     string
 	partition int
-	offset    int64 // that was asked for
+	offset    int64         // that was asked for
+	next      *kafka.Record // that was looked at and did not fit
 }
 
 func (c *Client) fetch(ctx context.Context, topic string, partition int, offset int64, maxWait time.Duration, maxBytes int64) (fetched, error) {
@@ -185,40 +188,60 @@ func (c *Client) fetch(ctx context.Context, topic string, partition int, offset 
 	return fetched{response: response, topic: topic, partition: partition, offset: offset}, nil
 }
 
-// read puts what was fetched in a batch.
-func (f *fetched) read(batch *Batch) error {
-	batch.Messages = batch.Messages[:0]
-	batch.HighWatermark = f.response.HighWatermark
-	if err := batch.read(f.response.Records, f.offset); err != nil {
-		return fmt.Errorf("fetch %s/%d at offset %d: %w", f.topic, f.partition, f.offset, err)
+// wholly is for read: everything, whatever its size.
+const wholly = math.MaxInt
+
+// read puts what was fetched in a batch, up to a record that would make it larger than
+// so many bytes; whole is false then, and read goes on in the same batch, or in one that
+// has taken it over.
+func (f *fetched) read(batch *Batch, maxBytes int) (whole bool, err error) {
+	if f.next == nil {
+		batch.Messages, batch.arena, batch.cuts = batch.Messages[:0], batch.arena[:0], batch.cuts[:0]
+		batch.HighWatermark = f.response.HighWatermark
 	}
-	return nil
+	if whole, err = f.readOn(batch, maxBytes); err != nil {
+		return false, fmt.Errorf("fetch %s/%d at offset %d: %w", f.topic, f.partition, f.offset, err)
+	}
+	if whole {
+		for i := range batch.Messages {
+			batch.Messages[i].Value = batch.arena[batch.cuts[2*i]:batch.cuts[2*i+1]:batch.cuts[2*i+1]]
+		}
+	}
+	return whole, nil
 }
 
-// read copies the records into the arena. A record batch may begin before the
-// asked offset; those records are skipped.
-func (b *Batch) read(reader kafka.RecordReader, from int64) error {
-	b.arena, b.cuts = b.arena[:0], b.cuts[:0]
+// readOn copies records into the arena. A record batch may begin before the asked
+// offset; those records are skipped.
+func (f *fetched) readOn(b *Batch, maxBytes int) (whole bool, err error) {
 	for {
-		record, err := reader.ReadRecord()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return fmt.Errorf("read record: %w", err)
-		}
-		if record.Offset >= from {
-			if err := b.add(record); err != nil {
-				return err
+		record := f.next
+		if record == nil {
+			if record, err = f.response.Records.ReadRecord(); errors.Is(err, io.EOF) {
+				return true, nil
+			}
+			if err != nil {
+				return false, fmt.Errorf("read record: %w", err)
 			}
 		}
+		if record.Offset >= f.offset {
+			if record.Value != nil && record.Value.Len() > maxBytes-len(b.arena) {
+				f.next = record
+				return false, nil
+			}
+			if err := b.add(record); err != nil {
+				return false, err
+			}
+		}
+		f.next = nil
 		closeBytes(record.Key)
 		closeBytes(record.Value)
 	}
-	for i := range b.Messages {
-		b.Messages[i].Value = b.arena[b.cuts[2*i]:b.cuts[2*i+1]:b.cuts[2*i+1]]
-	}
-	return nil
+}
+
+// takeOver copies what another batch has read so far; it goes on in this one.
+func (b *Batch) takeOver(other *Batch) {
+	b.Messages, b.arena, b.cuts = append(b.Messages[:0], other.Messages...), append(b.arena[:0], other.arena...), append(b.cuts[:0], other.cuts...)
+	b.HighWatermark = other.HighWatermark
 }
 
 func (b *Batch) add(record *kafka.Record) error {
@@ -243,9 +266,6 @@ func (b *Batch) add(record *kafka.Record) error {
 	b.Messages = append(b.Messages, m)
 	return nil
 }
-
-// shrink gives memory for large messages back. They are no longer valid.
-func (b *Batch) shrink() { b.Messages, b.arena = b.Messages[:0], nil }
 
 func closeBytes(b kafka.Bytes) {
 	if b != nil {

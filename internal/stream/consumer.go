@@ -68,9 +68,13 @@ func orDefault[T int | time.Duration](value, otherwise T) T {
 
 // Run consumes until ctx ends; it then waits for every handler to stop. It
 // returns nil at the end of ctx.
-func (c *Consumer) Run(ctx context.Context) (err error) {
+func (c *Consumer) Run(ctx context.Context) error {
 	membership := c.register(ctx)
-	defer func() { err = errors.Join(err, membership.end()) }()
+	defer func() {
+		if err := membership.end(); err != nil {
+			c.warnOfWaiting(ctx, err)
+		}
+	}()
 	group, err := kafka.NewConsumerGroup(kafka.ConsumerGroupConfig{
 		ID:                    c.config.Group,
 		Brokers:               c.client.config.Brokers,
@@ -112,7 +116,9 @@ func (c *Consumer) register(ctx context.Context) *membership {
 	if c.config.Members == "" {
 		return nil
 	}
-	if err := c.client.buryDead(ctx, c.config.Members, c.config.Group); err != nil {
+	soon, cancel := context.WithTimeout(ctx, c.config.SessionTimeout) // later they have timed out
+	defer cancel()
+	if err := c.client.buryDead(soon, c.config.Members, c.config.Group); err != nil {
 		c.warnOfWaiting(ctx, err)
 	}
 	m, err := openMembership(c.config.Members, c.config.Group)

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/segmentio/kafka-go"
 )
@@ -20,7 +21,8 @@ import (
 // session to time out. A process that is stopped, or very slow, keeps its lock.
 //
 // A member that is made to leave by mistake joins again; its generation is over as in any
-// rebalance. A nil membership keeps nothing.
+// rebalance. One that is killed while it joins for the first time has no name in its file
+// yet, and is waited for. A nil membership keeps nothing.
 type membership struct {
 	file *os.File
 	said string
@@ -32,24 +34,23 @@ var errNotHeld = errors.New("membership file: taken by another process")
 // openMembership makes the file of this process for a group.
 func openMembership(directory, group string) (*membership, error) {
 	if err := os.MkdirAll(directory, 0o700); err != nil {
-		return nil, fmt.Errorf("keep the name in group %s: %w", group, err)
+		return nil, err
 	}
-	for { // until nobody who looks for the dead has taken it before it was locked
+	const attempts = 10 // who looks for the dead may take a file before it is locked
+	for attempt := 1; ; attempt++ {
 		file, err := os.CreateTemp(directory, group+".*")
 		if err != nil {
-			return nil, fmt.Errorf("keep the name in group %s: %w", group, err)
+			return nil, err
 		}
 		err = hold(file)
 		if err == nil {
 			return &membership{file: file}, nil
 		}
-		if errors.Is(err, errNotHeld) {
-			err = file.Close()
-		} else {
-			err = errors.Join(err, os.Remove(file.Name()), file.Close())
+		if !errors.Is(err, errNotHeld) || attempt == attempts {
+			return nil, errors.Join(err, file.Close())
 		}
-		if err != nil {
-			return nil, fmt.Errorf("keep the name in group %s: %w", group, err)
+		if err := file.Close(); err != nil {
+			return nil, err
 		}
 	}
 }
@@ -78,26 +79,23 @@ func (m *membership) say(member string) error {
 	if m == nil || member == m.said {
 		return nil
 	}
-	if err := m.file.Truncate(0); err != nil {
+	if _, err := m.file.WriteAt([]byte(member), 0); err != nil {
 		return err
 	}
-	if _, err := m.file.WriteAt([]byte(member), 0); err != nil {
+	if err := m.file.Truncate(int64(len(member))); err != nil {
 		return err
 	}
 	m.said = member
 	return nil
 }
 
-// end removes the file; the member has left.
+// end gives the file to the next process: the broker may not have heard that this one
+// leaves.
 func (m *membership) end() error {
 	if m == nil {
 		return nil
 	}
-	err := os.Remove(m.file.Name())
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
-	}
-	return errors.Join(err, m.file.Close())
+	return m.file.Close()
 }
 
 // isOf tells whether a file of this name is of a member of the group.
@@ -150,17 +148,37 @@ func (c *Client) buryOne(ctx context.Context, name, group string) (err error) {
 }
 
 // leave takes a member out of its group. One that the group does not know has left.
+// Until ctx ends, it tries again while the broker is away or does not know yet who leads
+// the group.
 func (c *Client) leave(ctx context.Context, group, member string) error {
+	pause := newBackoff(50*time.Millisecond, time.Second)
+	for {
+		err := c.leaveOnce(ctx, group, member)
+		if errors.Is(err, kafka.UnknownMemberId) || errors.Is(err, kafka.GroupIdNotFound) {
+			return nil
+		}
+		var refusal kafka.Error
+		if err == nil || errors.As(err, &refusal) && !refusal.Temporary() {
+			return err
+		}
+		if !pause.wait(ctx) {
+			return err
+		}
+	}
+}
+
+func (c *Client) leaveOnce(ctx context.Context, group, member string) error {
 	response, err := c.kafka.LeaveGroup(ctx, &kafka.LeaveGroupRequest{GroupID: group, Members: []kafka.LeaveGroupRequestMember{{ID: member}}})
 	if err != nil {
 		return err
 	}
-	err = response.Error
+	// kafka-go reads the two numbers that this reply begins with in the wrong order:
+	// the lower half of what it takes for milliseconds is the error of the request.
+	if code := int16(response.Throttle / time.Millisecond); code != 0 {
+		return kafka.Error(code)
+	}
 	for i := range response.Members {
 		err = errors.Join(err, response.Members[i].Error)
-	}
-	if errors.Is(err, kafka.UnknownMemberId) {
-		return nil
 	}
 	return err
 }

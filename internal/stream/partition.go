@@ -156,7 +156,7 @@ func (d *delivery) catchUp(ctx context.Context, next *int64) (end int64, err err
 // offset that the topic's next message will get.
 func (d *delivery) pass(ctx context.Context, next *int64, f *fetched) (end int64, err error) {
 	err = work(ctx, d.slots, func(batch *Batch) error {
-		if err := f.read(batch); err != nil {
+		if _, err := f.read(batch, wholly); err != nil {
 			return err
 		}
 		end = batch.HighWatermark
@@ -170,15 +170,21 @@ func (d *delivery) pass(ctx context.Context, next *int64, f *fetched) (end int64
 // for the memory that handling takes.
 func (d *delivery) passLight(ctx context.Context, next *int64, f *fetched) (end int64, err error) {
 	err = work(ctx, d.light, func(batch *Batch) error {
-		if err := f.read(batch); err != nil {
+		whole, err := f.read(batch, waitFetchBytes)
+		if err != nil {
 			return err
 		}
 		end = batch.HighWatermark
-		if len(batch.arena) <= waitFetchBytes {
+		if whole {
 			return d.handle(ctx, next, batch)
 		}
-		defer batch.shrink()
-		return work(ctx, d.slots, func(*Batch) error { return d.handle(ctx, next, batch) })
+		return work(ctx, d.slots, func(large *Batch) error {
+			large.takeOver(batch)
+			if _, err := f.read(large, wholly); err != nil {
+				return err
+			}
+			return d.handle(ctx, next, large)
+		})
 	})
 	return end, err
 }
