@@ -38,6 +38,10 @@ next exercise, an export. Exits with 0 only when every check holds.
 The directory is emptied first, so that every run starts clean.`,
 		Args: arguments(cobra.NoArgs),
 		RunE: func(command *cobra.Command, _ []string) error {
+			bound := boundMemory(0, nil)
+			defer bound.stop()
+			defer bound.besideBroker()()
+			defer threadForBroker()()
 			return runDemo(command.Context(), &flags, command.OutOrStdout(), command.ErrOrStderr())
 		},
 	}
