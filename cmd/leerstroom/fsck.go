@@ -49,6 +49,7 @@ func withDeployment(command *cobra.Command, flags *stageFlags, work func(ctx con
 	if err != nil {
 		return err
 	}
+	config.MetricsListen = "" // nobody watches a command, and a stage may have that port
 	d, err := attachDeployment(command.Context(), config, layout{flags.data}, newLogger(command.ErrOrStderr(), flags.verbose))
 	if err != nil {
 		return err
