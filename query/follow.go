@@ -16,7 +16,7 @@ import (
 // Source is where a read model begins: the durable states of partitions and of
 // the item snapshot. The store has both.
 type Source struct {
-	// Restore returns the durable state of a partition.
+	// Restore returns the durable skills of a partition, and who has left it.
 	Restore func(ctx context.Context, partition int) (transform.Restored, error)
 	// Await shows what somebody else in this process restores of a partition, and
 	// returns false without a call when nobody does before long; then Restore is

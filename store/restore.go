@@ -18,22 +18,10 @@ import (
 // be newer than progress, and sums must not be older than skills.
 func (s *Store) Restore(ctx context.Context, partition int) (transform.Restored, error) {
 	s.writer.join(partition)
-	restored := transform.Restored{RawOffset: -1, AnswersOffset: -1, SkillsOffset: -1}
-	if err := s.catchUp(ctx, "progress", "skills", "item_sums", "adoptions"); err != nil {
-		return restored, fmt.Errorf("restore partition %d: %w", partition, err)
-	}
-	if err := s.loadProgress(ctx, partition, &restored); err != nil {
-		return restored, fmt.Errorf("restore partition %d: progress: %w", partition, err)
-	}
-	if err := s.loadSkills(ctx, partition, &restored.Skills); err != nil {
-		return restored, fmt.Errorf("restore partition %d: skills: %w", partition, err)
-	}
-	departed, err := s.loadDeparted(ctx, partition)
+	restored, err := s.restoreSkills(ctx, partition, "progress", "skills", "item_sums", "adoptions")
 	if err != nil {
-		return restored, fmt.Errorf("restore partition %d: departed tokens: %w", partition, err)
+		return restored, err
 	}
-	restored.Departed = departed
-	newestSkills(&restored.Skills, departed)
 	if restored.Vacated, err = s.loadVacated(ctx, partition); err != nil {
 		return restored, fmt.Errorf("restore partition %d: vacated moments: %w", partition, err)
 	}
@@ -48,6 +36,32 @@ func (s *Store) Restore(ctx context.Context, partition int) (transform.Restored,
 	if restored.Adoptions, err = s.adoptions(ctx, partition, restored.RawOffset+1); err != nil { // last: they come before what was computed with them
 		return restored, fmt.Errorf("restore partition %d: %w", partition, err)
 	}
+	return restored, nil
+}
+
+// RestoreSkills is Restore for who serves skills: without vacated moments, sums and
+// adoptions, which a stage alone needs.
+func (s *Store) RestoreSkills(ctx context.Context, partition int) (transform.Restored, error) {
+	return s.restoreSkills(ctx, partition, "progress", "skills")
+}
+
+func (s *Store) restoreSkills(ctx context.Context, partition int, tables ...string) (transform.Restored, error) {
+	restored := transform.Restored{RawOffset: -1, AnswersOffset: -1, SkillsOffset: -1}
+	if err := s.catchUp(ctx, tables...); err != nil {
+		return restored, fmt.Errorf("restore partition %d: %w", partition, err)
+	}
+	if err := s.loadProgress(ctx, partition, &restored); err != nil {
+		return restored, fmt.Errorf("restore partition %d: progress: %w", partition, err)
+	}
+	if err := s.loadSkills(ctx, partition, &restored.Skills); err != nil {
+		return restored, fmt.Errorf("restore partition %d: skills: %w", partition, err)
+	}
+	departed, err := s.loadDeparted(ctx, partition)
+	if err != nil {
+		return restored, fmt.Errorf("restore partition %d: departed tokens: %w", partition, err)
+	}
+	restored.Departed = departed
+	newestSkills(&restored.Skills, departed)
 	return restored, nil
 }
 

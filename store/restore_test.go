@@ -83,6 +83,15 @@ func TestRestoreKeepsTheNewest(t *testing.T) {
 		t.Fatal(err)
 	}
 	sameSkills(t, &restored.Skills, &want)
+	served, err := s.RestoreSkills(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sameSkills(t, &served.Skills, &want)
+	if !reflect.DeepEqual(served.Departed, restored.Departed) || served.RawOffset != restored.RawOffset || served.SkillsOffset != restored.SkillsOffset {
+		t.Errorf("what is served stands at %d and %d with %d departed, what a stage restores at %d and %d with %d", served.RawOffset, served.SkillsOffset,
+			len(served.Departed), restored.RawOffset, restored.SkillsOffset, len(restored.Departed))
+	}
 	final := s.number(t, "SELECT count() FROM "+s.table("skills")+" FINAL WHERE partition = 0 AND learner NOT IN (SELECT learner FROM "+s.table("departed")+")")
 	stay := 0
 	for _, learner := range restored.Skills.Learner {

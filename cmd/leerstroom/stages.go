@@ -193,6 +193,12 @@ func (r *restoring) Restore(ctx context.Context, partition int) (transform.Resto
 	return restored, err
 }
 
+// RestoreSkills reads what the query service needs of a partition.
+func (r *restoring) RestoreSkills(ctx context.Context, partition int) (transform.Restored, error) {
+	defer r.readings.begin()()
+	return r.Store.RestoreSkills(ctx, partition)
+}
+
 // consumeAnswers runs everything that the transform stage reads: answers, item
 // sums, and the dead letters that it enters in the index.
 func (d *deployment) consumeAnswers(ctx context.Context, persistence *store.Store, snapshots *transform.Snapshots, stage *transform.Stage, reducer *transform.Reducer) error {

@@ -159,7 +159,7 @@ func (w *webStages) queryHandler(ctx context.Context, group *errgroup.Group, key
 	group.Go(func() error { return resolver.Run(ctx) })
 	group.Go(func() (err error) {
 		defer closeStore(ctx, persistence, &err)
-		return model.Follow(ctx, d.client, d.names, query.Source{Restore: (&restoring{persistence, d.readings, nil}).Restore, Await: d.awaitRestored, LoadSnapshot: persistence.LoadSnapshot,
+		return model.Follow(ctx, d.client, d.names, query.Source{Restore: (&restoring{persistence, d.readings, nil}).RestoreSkills, Await: d.awaitRestored, LoadSnapshot: persistence.LoadSnapshot,
 			NormVersions: persistence.NormVersions, LoadNorm: persistence.LoadNorm})
 	})
 	return query.NewHandler(query.HandlerConfig{Model: model, Keys: keys, Identities: identitiesOf(resolver, d.config.Identities.Provisional),
