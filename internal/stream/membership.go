@@ -46,11 +46,12 @@ func openMembership(directory, group string) (*membership, error) {
 		if err == nil {
 			return &membership{file: file}, nil
 		}
-		if !errors.Is(err, errNotHeld) || attempt == attempts {
-			return nil, errors.Join(err, file.Close())
+		left := os.Remove(file.Name()) // nobody holds it
+		if errors.Is(left, fs.ErrNotExist) {
+			left = nil
 		}
-		if err := file.Close(); err != nil {
-			return nil, err
+		if left = errors.Join(left, file.Close()); left != nil || !errors.Is(err, errNotHeld) || attempt == attempts {
+			return nil, errors.Join(err, left)
 		}
 	}
 }
